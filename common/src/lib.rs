@@ -1,0 +1,10 @@
+//! The vocabulary that every other crate speaks: ids, who acts, kinds of errors, pages, secrets,
+//! configuration, telemetry. No SQL, no HTTP, no nouns of the domain.
+
+pub mod actor;
+pub mod error;
+pub mod ids;
+
+pub use actor::{Actor, Creator, Role};
+pub use error::{Classified, ErrorKind};
+pub use ids::{ApiKeyId, BootId, JobId, PLATFORM, ScheduleId, TenantId, UserId};
