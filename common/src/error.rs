@@ -16,7 +16,9 @@ pub enum ErrorKind {
     Conflict,
     /// It was there and is no more.
     Gone,
-    RateLimited { retry_after: Duration },
+    RateLimited {
+        retry_after: Duration,
+    },
     /// Something outside failed; it may work later.
     Unavailable,
     /// Our fault: logged in full, answered as "internal error".
