@@ -1,1 +1,32 @@
+//! Real parts for tests: a private PostgreSQL, Redis and PgBouncer, processes that can be killed and
+//! stopped, host clocks that lie, connections that are cut.
+//!
+//! It knows nothing of the product. Whatever it starts is its own child, listens on loopback only,
+//! keeps its files in the test run's scratch directory, and is gone when the test run is, also after
+//! `kill -9`: every child has a parent-death signal, and a watchdog removes the directory.
+//!
+//! Starting something answers with a `Result`; waiting for something panics at its deadline with the
+//! name of what was waited for, since that is a failed test.
 
+mod clock;
+mod nursery;
+mod percentiles;
+mod pgbouncer;
+mod ports;
+mod postgres;
+mod process;
+mod proxy;
+mod redis;
+mod scratch;
+mod wait;
+
+pub use clock::HostClock;
+pub use percentiles::Percentiles;
+pub use pgbouncer::PgBouncer;
+pub use ports::free_port;
+pub use postgres::{Database, Options, Postgres};
+pub use process::{Process, Program};
+pub use proxy::Proxy;
+pub use redis::Redis;
+pub use scratch::Scratch;
+pub use wait::{eventually, holds_for};
