@@ -2,9 +2,13 @@
 //! configuration, telemetry. No SQL, no HTTP, no nouns of the domain.
 
 pub mod actor;
+pub mod config;
 pub mod error;
 pub mod ids;
+pub mod secret;
 
 pub use actor::{Actor, Creator, Role};
+pub use config::Config;
 pub use error::{Classified, ErrorKind};
 pub use ids::{ApiKeyId, BootId, JobId, PLATFORM, ScheduleId, TenantId, UserId};
+pub use secret::Secret;

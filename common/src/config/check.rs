@@ -1,0 +1,140 @@
+//! What no single key can tell: defaults that follow from other keys, and combinations that are refused.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::{Config, Environment, LogFormat, Origin};
+use crate::secret::Secret;
+
+/// Shorter ones are guessed in a day by whoever reaches the port.
+const SHORTEST_SECRET: usize = 8;
+const WELL_KNOWN: [&str; 6] =
+    ["password", "postgres", "streamspace", "secret12", "12345678", "administrator"];
+const EXAMPLES: [&str; 3] = ["changeme", "change-me", "change_me"];
+
+impl Config {
+    /// Fills in the defaults that depend on other keys.
+    pub(super) fn resolve(&mut self) {
+        let parts = ["port", "user", "password", "name", "sslmode"];
+        let part_is_set = parts.iter().any(|part| !self.is_default(&format!("database.{part}")));
+        if part_is_set && self.database.host.is_none() {
+            self.database.host = Some("localhost".to_owned());
+        }
+        let embedded = !self.database.is_configured();
+        if self.is_default("server.environment") && !embedded {
+            self.server.environment = Environment::Production;
+        }
+        if self.is_default("server.host") && !embedded {
+            self.server.host = std::net::Ipv4Addr::UNSPECIFIED.into();
+        }
+        if self.is_default("log.format") && self.is_production() {
+            self.log.format = LogFormat::Json;
+        }
+        if self.is_default("jobs.heartbeat") {
+            self.jobs.heartbeat = self.jobs.heartbeat.min(self.jobs.lease / 3);
+        }
+    }
+
+    /// Keys with what is wrong with them.
+    pub(super) fn conflicts(&self) -> Vec<(&'static str, String)> {
+        let mut found = self.job_conflicts();
+        let mut refuse = |key, message: &str| found.push((key, message.to_owned()));
+        for (key, url) in
+            [("database.url", &self.database.url), ("database.direct_url", &self.database.direct_url)]
+        {
+            if !is_url(url.as_ref(), &["postgres", "postgresql"]) {
+                refuse(key, "expected postgres://user:password@host/name");
+            }
+        }
+        if self.database.direct_url.is_some() && !self.database.is_configured() {
+            refuse("database.direct_url", "is the way past database.url, which is not set");
+        }
+        if self.database.is_configured() && self.database.url().is_none() {
+            refuse("database.host", "expected a host name, an address or the folder of a socket");
+        }
+        if self.database.max_connections < 2 {
+            refuse("database.max_connections", "expected at least 2");
+        }
+        if !is_url(self.redis.url.as_ref(), &["redis", "rediss", "redis+unix"]) {
+            refuse("redis.url", "expected redis://host, rediss://host or redis+unix:///path");
+        }
+        if self.server.public_url.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
+            refuse("server.public_url", "expected http://… or https://…");
+        }
+        if self.limits.api_key_per_hour == 0 {
+            refuse("limits.api_key_per_hour", "expected at least 1");
+        }
+        if self.is_production() {
+            if self.server.debug {
+                refuse("server.debug", "shows causes of errors to callers and is refused in production");
+            }
+            for (key, weakness) in self.weak_secrets() {
+                refuse(key, &format!("{weakness}; refused in production"));
+            }
+        }
+        found
+    }
+
+    fn job_conflicts(&self) -> Vec<(&'static str, String)> {
+        let jobs = &self.jobs;
+        let mut found = Vec::new();
+        let mut refuse = |key, message: &str| found.push((key, message.to_owned()));
+        if jobs.lease < Duration::from_secs(3) {
+            refuse("jobs.lease", "expected at least 3s: a pause of the network would lose every job");
+        }
+        if jobs.heartbeat.is_zero() || jobs.heartbeat * 2 >= jobs.lease {
+            refuse(
+                "jobs.heartbeat",
+                "expected more than 0s and less than half of jobs.lease: one lost heartbeat must not lose the lease",
+            );
+        }
+        if !(1..=10_000).contains(&jobs.concurrency) {
+            refuse("jobs.concurrency", "expected 1 to 10000");
+        }
+        if !(jobs.fair_share > 0.0 && jobs.fair_share <= 1.0) {
+            refuse("jobs.fair_share", "expected more than 0 and at most 1");
+        }
+        found
+    }
+
+    /// Secrets that anyone could guess, with what is wrong with each.
+    pub fn weak_secrets(&self) -> Vec<(&'static str, &'static str)> {
+        let in_url = |url: &Option<Secret<String>>| {
+            let url = Url::parse(url.as_ref()?.expose()).ok()?;
+            url.password().map(Secret::from)
+        };
+        [
+            ("database.url", in_url(&self.database.url)),
+            ("database.direct_url", in_url(&self.database.direct_url)),
+            ("database.password", self.database.password.clone()),
+            ("redis.url", in_url(&self.redis.url)),
+        ]
+        .into_iter()
+        .filter_map(|(key, secret)| Some((key, weakness(secret?.expose())?)))
+        .collect()
+    }
+
+    pub fn is_production(&self) -> bool {
+        self.server.environment == Environment::Production
+    }
+
+    fn is_default(&self, key: &str) -> bool {
+        self.origins.get(key).is_none_or(|origin| *origin == Origin::Default)
+    }
+}
+
+fn weakness(secret: &str) -> Option<&'static str> {
+    let lower = secret.to_lowercase();
+    if EXAMPLES.iter().any(|example| lower.contains(example)) {
+        Some("the secret is an example's")
+    } else if lower.len() < SHORTEST_SECRET || WELL_KNOWN.contains(&lower.as_str()) {
+        Some("the secret is weak")
+    } else {
+        None
+    }
+}
+
+fn is_url(url: Option<&Secret<String>>, schemes: &[&str]) -> bool {
+    url.is_none_or(|url| Url::parse(url.expose()).is_ok_and(|url| schemes.contains(&url.scheme())))
+}

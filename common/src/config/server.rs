@@ -1,0 +1,61 @@
+//! Where the processes listen and what the installation is for.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use url::Url;
+
+use super::{
+    section::section,
+    value::{ByteSize, home, words},
+};
+
+words! {
+    /// What the installation is for. Production refuses weak secrets and debugging aids.
+    Environment { Development = "development", Test = "test", Production = "production" }
+}
+
+section! {
+    /// Where the processes listen and what the installation is for.
+    "server" => ServerConfig {
+        /// What the installation is for: `development`, `test` or `production`, which refuses weak secrets and debugging aids.
+        environment: Environment = Environment::Development, shown "`development` with the embedded database, else `production`";
+        /// Address of the public port.
+        host: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST), shown "`127.0.0.1` with the embedded database, else `0.0.0.0`";
+        /// Public port; 0 takes a free one.
+        port: u16 = 8080, alias "PORT";
+        /// The URL under which people and clients reach the public port.
+        public_url: Option<Url> = None, shown "from host and port";
+        /// What the installation keeps on disk: the embedded database, generated keys.
+        data_dir: PathBuf = home().join(".local/share/streamspace");
+        /// Address of the admin listener (health and metrics) that every role has.
+        admin_host: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        /// Port of the admin listener; 0 takes a free one.
+        admin_port: u16 = 9464;
+        /// Largest body that a request may have.
+        body_limit: ByteSize = ByteSize::mib(1);
+        /// Answers to internal errors tell their cause. Refused in production.
+        debug: bool = false;
+    }
+}
+
+impl ServerConfig {
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        SocketAddr::new(self.admin_host, self.admin_port)
+    }
+
+    /// Without a slash at its end.
+    pub fn public_url(&self) -> String {
+        match &self.public_url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None if self.host.is_unspecified() => format!("http://localhost:{}", self.port),
+            None => format!("http://{}", self.address()),
+        }
+    }
+}
