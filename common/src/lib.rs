@@ -6,6 +6,7 @@ pub mod config;
 pub mod error;
 pub mod ids;
 pub mod secret;
+pub mod telemetry;
 
 pub use actor::{Actor, Creator, Role};
 pub use config::Config;
