@@ -5,6 +5,7 @@ pub mod actor;
 pub mod config;
 pub mod error;
 pub mod ids;
+pub mod sealed;
 pub mod secret;
 pub mod telemetry;
 
@@ -12,4 +13,5 @@ pub use actor::{Actor, Creator, Role};
 pub use config::Config;
 pub use error::{Classified, ErrorKind};
 pub use ids::{ApiKeyId, BootId, JobId, PLATFORM, ScheduleId, TenantId, UserId};
+pub use sealed::{MasterKeys, Place, Sealed};
 pub use secret::Secret;
