@@ -1,1 +1,36 @@
-fn main() {}
+//! The one binary: `streamspace up` runs everything, `api`, `worker` and `scheduler` run one role
+//! each, and the other commands are for those who operate an installation or use one.
+
+mod command;
+mod console;
+mod data_dir;
+mod embedded;
+mod failure;
+mod migrate;
+mod settings;
+mod signals;
+mod up;
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Parser;
+
+use self::command::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            console::say(format_args!("error: cannot start threads: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(cli.run());
+    // A handler that ignores its cancellation must not hold the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    outcome.unwrap_or_else(|error| {
+        console::say(failure::render(&error));
+        ExitCode::FAILURE
+    })
+}

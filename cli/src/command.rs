@@ -1,0 +1,52 @@
+//! The commands, and which module does each.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::{console, migrate, up};
+
+/// Containerised applications in the browser, and the control plane for those who operate them.
+#[derive(Parser)]
+#[command(name = "streamspace", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything in one process, with a PostgreSQL of its own unless a database is configured.
+    Up(up::Up),
+    /// Bring the database to this release's schema.
+    Migrate(migrate::Migrate),
+    /// Print the completion script for a shell.
+    Completions { shell: Shell },
+    /// Print the version.
+    Version,
+}
+
+impl Cli {
+    pub async fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Up(command) => command.run().await,
+            Command::Migrate(command) => done(command.run().await),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "streamspace", &mut script);
+                console::result_text(&String::from_utf8_lossy(&script));
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Version => {
+                console::result(format_args!("streamspace {}", env!("CARGO_PKG_VERSION")));
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+fn done(outcome: Result<()>) -> Result<ExitCode> {
+    outcome.map(|()| ExitCode::SUCCESS)
+}
