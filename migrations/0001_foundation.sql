@@ -197,6 +197,21 @@ create index jobs_failed on jobs (tenant_id, id) where state = 'failed';
 create index jobs_by_user on jobs (tenant_id, user_id, id) where user_id is not null;
 create index jobs_children on jobs (parent_id, id) where parent_id is not null;
 
+-- Adds one error with its time, and keeps the newest twenty.
+create function queue.append_error(errors jsonb, error jsonb) returns jsonb
+language sql stable parallel safe
+return (
+    select jsonb_agg(e order by n)
+    from jsonb_array_elements(coalesce(errors, '[]'::jsonb) || jsonb_build_array(error || jsonb_build_object('at', queue.now())))
+         with ordinality as x(e, n)
+    where n > jsonb_array_length(coalesce(errors, '[]'::jsonb)) + 1 - 20
+);
+
+-- How an attempt really ends: whoever was asked to stop is neither retried nor put back.
+create function queue.verdict(cancel_requested_at timestamptz, code smallint) returns smallint
+language sql immutable parallel safe
+return case when cancel_requested_at is not null and code > 2 then 2 else code end;
+
 -- One row per process that runs jobs: the lease of all its jobs. `beats` moves at each beat; who
 -- sees it stand still for a lease, by its own monotonic clock, removes the row and frees the jobs.
 create table workers (

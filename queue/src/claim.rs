@@ -1,0 +1,167 @@
+//! Claims: rows of named lanes, from remembered positions, each by one worker only.
+
+use jiff::Timestamp;
+use serde_json::{Value, value::RawValue};
+use sqlx::{PgConnection, types::Json};
+use streamspace_common::{BootId, Creator, JobId, TenantId, UserId};
+
+use crate::{lanes::Ask, notice::Lane};
+
+/// A job that is ours now.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub id: JobId,
+    pub tenant: TenantId,
+    pub lane: Lane,
+    pub order_at: Timestamp,
+    pub kind: String,
+    pub version: i16,
+    pub queue: String,
+    pub fence: i64,
+    pub attempt: i32,
+    pub max_attempts: i32,
+    pub timeout_ms: i64,
+    pub release: i64,
+    pub args: Box<RawValue>,
+    pub checkpoint: Option<Value>,
+    pub keyed: bool,
+    /// It was parked, and no event woke it.
+    pub timed_out_waiting: bool,
+    /// Somebody asked it to stop before it was claimed again.
+    pub cancelling: bool,
+    pub unknown_for_ms: Option<i64>,
+    pub creator: Creator,
+    pub user: Option<UserId>,
+    pub request_id: Option<String>,
+    pub traceparent: Option<String>,
+    /// From when it could have been claimed to the claim.
+    pub waited_ms: i64,
+    pub row_version: i64,
+    /// What was visible at the claim: parking compares with it.
+    pub snapshot: Option<String>,
+}
+
+/// Claims at most what each ask allows. Rows that another claim is taking are skipped.
+pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -> sqlx::Result<Vec<Claimed>> {
+    let lanes: Vec<String> = asks.iter().map(|ask| ask.lane.name.clone()).collect();
+    let tenants: Vec<_> = asks.iter().map(|ask| ask.lane.tenant.0).collect();
+    let at: Vec<jiff_sqlx::Timestamp> = asks.iter().map(|ask| ask.from.at.into()).collect();
+    let ids: Vec<_> = asks.iter().map(|ask| ask.from.id).collect();
+    let most: Vec<i32> = asks.iter().map(|ask| i32::try_from(ask.most).unwrap_or(i32::MAX)).collect();
+    let rows = sqlx::query!(
+        r#"with picked as materialized (
+             select j.id, j.unique_mode from unnest($2::text[], $3::uuid[], $4::timestamptz[], $5::uuid[], $6::int[])
+                         as l(lane, tenant_id, at, id, most)
+             cross join lateral (
+               select id, unique_mode from jobs
+               where state = 'queued' and lane = l.lane and tenant_id = l.tenant_id
+                 and (order_at, id) >= (l.at, l.id)
+               order by order_at, id limit l.most for update skip locked) j),
+           released as (
+             delete from job_keys k using picked p where p.unique_mode = 1 and k.job_id = p.id)
+           update jobs j set state = 'running', attempt = j.attempt + 1, fence = j.fence + 1,
+                  row_version = j.row_version + 1, boot_id = $1, claimed_at = queue.now(), started_at = queue.now(),
+                  unknown_since = case when j.lane = j.queue then null else j.unknown_since end
+           from picked p where j.id = p.id
+           returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.lane, j.order_at, j.kind, j.version,
+                     j.queue, j.fence, j.attempt, j.max_attempts, j.timeout_ms, j.release,
+                     j.args as "args: Json<Box<RawValue>>", j.checkpoint, j.slot_keys is not null as "keyed!",
+                     j.park_key is not null as "timed_out_waiting!",
+                     j.cancel_requested_at is not null as "cancelling!",
+                     (extract(epoch from queue.now() - j.unknown_since) * 1000)::bigint as unknown_for_ms,
+                     j.creator_type, j.creator_id, j.user_id as "user: UserId", j.request_id, j.traceparent,
+                     (extract(epoch from queue.now() - j.run_at) * 1000)::bigint as "waited_ms!", j.row_version,
+                     (select pg_current_snapshot()::text) as snapshot"#,
+        boot.0,
+        &lanes,
+        &tenants,
+        &at as &[jiff_sqlx::Timestamp],
+        &ids,
+        &most,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Claimed {
+            id: row.id,
+            tenant: row.tenant,
+            lane: Lane { name: row.lane, tenant: row.tenant },
+            order_at: row.order_at.to_jiff(),
+            kind: row.kind,
+            version: row.version,
+            queue: row.queue,
+            fence: row.fence,
+            attempt: row.attempt,
+            max_attempts: row.max_attempts,
+            timeout_ms: row.timeout_ms,
+            release: row.release,
+            args: row.args.0,
+            checkpoint: row.checkpoint,
+            keyed: row.keyed,
+            timed_out_waiting: row.timed_out_waiting,
+            cancelling: row.cancelling,
+            unknown_for_ms: row.unknown_for_ms,
+            creator: Creator::from_columns(&row.creator_type, row.creator_id),
+            user: row.user,
+            request_id: row.request_id,
+            traceparent: row.traceparent,
+            waited_ms: row.waited_ms,
+            row_version: row.row_version,
+            snapshot: row.snapshot,
+        })
+        .collect())
+}
+
+/// Makes jobs claimable whose time has come. Returns the lanes, and how long until the next one is
+/// due.
+pub(crate) async fn promote(conn: &mut PgConnection) -> sqlx::Result<(crate::notice::Notices, usize)> {
+    let rows = sqlx::query!(
+        r#"with due as materialized (
+             select id from jobs
+             where state in ('scheduled', 'retrying', 'snoozed', 'parked') and run_at <= queue.now()
+             order by run_at limit 1000 for update skip locked)
+           update jobs j set state = 'queued', order_at = j.run_at - j.priority * interval '1 minute',
+                  row_version = j.row_version + 1
+           from due where j.id = due.id
+           returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.lane, j.order_at, j.row_version"#,
+    )
+    .fetch_all(conn)
+    .await?;
+    let promoted = rows.len();
+    let mut notices = crate::notice::Notices::default();
+    for row in rows {
+        notices.claimable(Lane { name: row.lane, tenant: row.tenant }, row.order_at.to_jiff());
+        notices.changed(row.id, row.row_version);
+    }
+    Ok((notices, promoted))
+}
+
+/// Microseconds until the next job is due; none waits when `None`.
+pub(crate) async fn next_due_us(conn: &mut PgConnection) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
+        "select (extract(epoch from min(run_at) - queue.now()) * 1000000)::bigint from jobs
+         where state in ('scheduled', 'retrying', 'snoozed', 'parked')",
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Every lane that has claimable jobs, by a loose scan of the claim index: one probe a lane, not
+/// one step a job. At most 5,000.
+pub(crate) async fn lanes(conn: &mut PgConnection) -> sqlx::Result<Vec<Lane>> {
+    let rows = sqlx::query!(
+        r#"with recursive lanes as (
+             (select lane, tenant_id from jobs where state = 'queued' order by lane, tenant_id limit 1)
+             union all
+             select n.lane, n.tenant_id from lanes l
+             cross join lateral (
+               select j.lane, j.tenant_id from jobs j
+               where j.state = 'queued' and (j.lane, j.tenant_id) > (l.lane, l.tenant_id)
+               order by j.lane, j.tenant_id limit 1) n)
+           select lane as "lane!", tenant_id as "tenant!: TenantId" from lanes limit 5000"#,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| Lane { name: row.lane, tenant: row.tenant }).collect())
+}

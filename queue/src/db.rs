@@ -1,0 +1,113 @@
+//! Connections: a pool that may point at a pooler, and a few direct ones for what a pooler breaks.
+
+use std::{
+    ops::{Deref, DerefMut},
+    str::FromStr,
+    time::Duration,
+};
+
+use sqlx::{
+    PgConnection, PgPool, Postgres, Transaction,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+/// Where PostgreSQL is, and how many connections this process may hold.
+#[derive(Clone)]
+pub struct DbOptions {
+    pub url: String,
+    /// Set when `url` is a pooler in transaction mode: LISTEN, locks and the engine's own loops
+    /// connect here.
+    pub direct_url: Option<String>,
+    pub max_connections: u32,
+    /// Shown by `pg_stat_activity`.
+    pub application: String,
+}
+
+/// How many of a process's connections the engine keeps for itself: claims, acknowledgements, the
+/// beat, the notifier, the listener and one for what is rare.
+const DIRECT_CONNECTIONS: u32 = 6;
+
+#[derive(Clone)]
+pub struct Db {
+    pool: PgPool,
+    direct: PgPool,
+    pooled: bool,
+}
+
+impl Db {
+    /// Makes the pools. Connections are opened when they are first needed, so a database that is
+    /// down at the start is reported by readiness, not by an exit.
+    pub fn new(options: &DbOptions) -> sqlx::Result<Self> {
+        let pooled = options.direct_url.as_ref().is_some_and(|direct| *direct != options.url);
+        let connect = |url: &str| -> sqlx::Result<PgConnectOptions> {
+            Ok(PgConnectOptions::from_str(url)?.application_name(&options.application))
+        };
+        let mut main = connect(&options.url)?;
+        if pooled {
+            // A prepared statement lives on one server connection, and a pooler changes that one
+            // after every transaction.
+            main = main.statement_cache_capacity(0).extra_float_digits(None);
+        }
+        let direct = connect(options.direct_url.as_ref().unwrap_or(&options.url))?;
+        let pool = |most: u32| {
+            PgPoolOptions::new()
+                .max_connections(most)
+                .acquire_timeout(Duration::from_secs(5))
+                .idle_timeout(Duration::from_secs(600))
+        };
+        Ok(Self {
+            pool: pool(options.max_connections.saturating_sub(DIRECT_CONNECTIONS).max(2)).connect_lazy_with(main),
+            direct: pool(DIRECT_CONNECTIONS).connect_lazy_with(direct),
+            pooled,
+        })
+    }
+
+    /// For requests and handlers. Outside a transaction use [`Db::read`], which a pooler survives.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// For the engine's loops, LISTEN and session locks.
+    pub fn direct(&self) -> &PgPool {
+        &self.direct
+    }
+
+    pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        self.pool.begin().await
+    }
+
+    /// A connection for reading: bare when it can be, since a transaction doubles the cost of a
+    /// read by id; in a transaction behind a pooler, which keeps it on one server connection.
+    pub async fn read(&self) -> sqlx::Result<Reader> {
+        Ok(if self.pooled { Reader::Tx(self.pool.begin().await?) } else { Reader::Bare(self.pool.acquire().await?) })
+    }
+
+    pub async fn close(&self) {
+        tokio::join!(self.pool.close(), self.direct.close());
+    }
+}
+
+pub enum Reader {
+    Bare(PoolConnection<Postgres>),
+    Tx(Transaction<'static, Postgres>),
+}
+
+impl Deref for Reader {
+    type Target = PgConnection;
+    fn deref(&self) -> &PgConnection {
+        match self {
+            Self::Bare(connection) => connection,
+            Self::Tx(tx) => tx,
+        }
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Bare(connection) => connection,
+            Self::Tx(tx) => tx,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Writes how attempts ended, in batches of whatever came while the last one was written. Progress
+//! goes the same way, so no two statements of a process lock the same rows in different orders.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use sqlx::PgConnection;
+use streamspace_common::{JobId, TenantId};
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use super::Engine;
+use crate::{
+    claim::Claimed,
+    events::{self, Park},
+    notice::Notices,
+    settle::{self, End, Finish, Verdict},
+};
+
+/// Most of one statement.
+const BATCH: usize = 500;
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+pub(super) enum Ack {
+    Finish(Finish),
+    End(End),
+    Park {
+        job: JobId,
+        fence: i64,
+        tenant: TenantId,
+        event: String,
+        timeout_ms: i64,
+        snapshot: String,
+        keyed: bool,
+    },
+    /// Cancels were delivered: record when.
+    Delivered,
+}
+
+/// What one round has to write. It is kept until it is written: an acknowledgement is never dropped
+/// on an error of the database.
+#[derive(Default)]
+struct Round {
+    finishes: Vec<Finish>,
+    ends: Vec<End>,
+    parks: Vec<Ack>,
+    settled: Vec<JobId>,
+    stale: usize,
+    notices: Notices,
+}
+
+impl Engine {
+    pub(super) fn settle(&self, ack: Ack) {
+        self.unacknowledged.fetch_add(1, Ordering::AcqRel);
+        // The receiver outlives every handler: it ends after the last loop.
+        let _ = self.acks.send(ack);
+    }
+
+    pub(super) fn release_unstarted(&self, claimed: Claimed) {
+        self.ended(&claimed.queue, claimed.tenant);
+        self.settle(Ack::End(End {
+            job: claimed.id,
+            fence: claimed.fence,
+            start_us: 0,
+            verdict: Verdict::Release,
+            error: None,
+            warning: None,
+            progress: None,
+            keep_slots: false,
+        }));
+    }
+
+    pub(super) async fn acknowledge(self: Arc<Self>, mut acks: mpsc::UnboundedReceiver<Ack>) {
+        let mut buffer = Vec::with_capacity(BATCH);
+        let mut connection = None;
+        let mut progress = tokio::time::interval(PROGRESS_EVERY);
+        progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let mut round = Round::default();
+            let mut write_progress = false;
+            tokio::select! {
+                _ = acks.recv_many(&mut buffer, BATCH) => {}
+                _ = progress.tick() => write_progress = true,
+                () = self.over.cancelled() => {
+                    if acks.is_empty() {
+                        return;
+                    }
+                }
+            }
+            let mut taken = 0;
+            for ack in buffer.drain(..) {
+                match ack {
+                    Ack::Delivered => continue,
+                    Ack::Finish(finish) => round.finishes.push(finish),
+                    Ack::End(end) => round.ends.push(end),
+                    park @ Ack::Park { .. } => round.parks.push(park),
+                }
+                taken += 1;
+            }
+            // In the order of ids, as bulk operations lock them too.
+            round.finishes.sort_unstable_by_key(|finish| finish.job);
+            round.ends.sort_unstable_by_key(|end| end.job);
+
+            let mut backoff = Duration::from_millis(50);
+            while let Err(error) = self.write(&mut connection, &mut round, write_progress).await {
+                connection = None;
+                if is_unwritable(&error) {
+                    self.drop_unwritable(&mut round, &error);
+                    continue;
+                }
+                if self.over.is_cancelled() {
+                    error!(%error, "{taken} ends of jobs were not written; they run again after the lease");
+                    return;
+                }
+                warn!(%error, "{taken} ends of jobs are not written yet; trying again in {backoff:?}");
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(Duration::from_secs(2));
+            }
+            self.forget_settled(&mut round);
+            self.unacknowledged.fetch_sub(taken, Ordering::AcqRel);
+            if round.stale > 0 {
+                metrics::counter!("streamspace_stale_total").increment(round.stale as u64);
+            }
+            self.queue.tell(round.notices);
+            if taken > 0 {
+                self.fetch.notify_one();
+            }
+        }
+    }
+
+    /// Writes what is left of the round; what succeeded is taken out of it.
+    async fn write(
+        &self,
+        connection: &mut Option<sqlx::pool::PoolConnection<sqlx::Postgres>>,
+        round: &mut Round,
+        write_progress: bool,
+    ) -> sqlx::Result<()> {
+        let deliveries = !self.delivered.lock().expect("no panic while it was held").is_empty();
+        let idle = round.finishes.is_empty() && round.ends.is_empty() && round.parks.is_empty();
+        if idle && !deliveries && !(write_progress && self.has_progress()) {
+            return Ok(());
+        }
+        let conn: &mut PgConnection = match connection {
+            Some(open) => open,
+            None => connection.insert(self.queue.db().direct().acquire().await?),
+        };
+        if deliveries {
+            let delivered = self.delivered.lock().expect("no panic while it was held").clone();
+            round.notices.merge(settle::mark_cancel_delivered(conn, &delivered).await?);
+            self.delivered.lock().expect("no panic while it was held").retain(|job| !delivered.contains(job));
+        }
+        if !round.finishes.is_empty() {
+            let settled = settle::finish(conn, &round.finishes).await?;
+            round.stale += round.finishes.len() - settled.jobs;
+            round.settled.extend(round.finishes.drain(..).map(|finish| finish.job));
+            round.notices.merge(settled.notices);
+        }
+        if !round.ends.is_empty() {
+            let settled = settle::end(conn, &round.ends).await?;
+            round.stale += round.ends.len() - settled.jobs;
+            round.settled.extend(round.ends.drain(..).map(|end| end.job));
+            round.notices.merge(settled.notices);
+        }
+        while let Some(Ack::Park { job, fence, tenant, event, timeout_ms, snapshot, keyed }) = round.parks.last() {
+            let mut tx = sqlx::Connection::begin(&mut *conn).await?;
+            let park =
+                Park { job: *job, fence: *fence, tenant: *tenant, event, timeout_ms: *timeout_ms, snapshot };
+            let parked = events::park(&mut tx, &park).await?;
+            if *keyed {
+                let keys = sqlx::query_scalar!(
+                    "delete from job_slots where job_id = $1 and fence = $2 returning key",
+                    job.0,
+                    fence,
+                )
+                .fetch_all(&mut *tx)
+                .await?;
+                round.notices.unblock.extend(keys);
+            }
+            tx.commit().await?;
+            round.settled.push(*job);
+            match parked {
+                Some(notices) => round.notices.merge(notices),
+                None => round.stale += 1,
+            }
+            round.parks.pop();
+        }
+        if write_progress {
+            let progress = self.unwritten_progress();
+            if !progress.is_empty() {
+                round.notices.merge(settle::write_progress(conn, &progress).await?);
+            }
+        }
+        Ok(())
+    }
+
+    fn has_progress(&self) -> bool {
+        let attempts = self.attempts.lock().expect("no panic while it was held");
+        attempts.values().any(|live| live.hold.has_progress.load(Ordering::Acquire))
+    }
+
+    fn unwritten_progress(&self) -> Vec<(JobId, i64, serde_json::Value)> {
+        let mut progress: Vec<_> = self
+            .live()
+            .into_iter()
+            .filter_map(|live| live.hold.take_progress().map(|value| (live.hold.id, live.hold.fence, value)))
+            .collect();
+        progress.sort_unstable_by_key(|(job, ..)| *job);
+        progress
+    }
+
+    fn forget_settled(&self, round: &mut Round) {
+        if round.settled.is_empty() {
+            return;
+        }
+        let controls = self.controls();
+        let mut attempts = self.attempts.lock().expect("no panic while it was held");
+        for job in round.settled.drain(..) {
+            if let Some(live) = attempts.remove(&job)
+                && controls.limits_queue(&live.queue)
+            {
+                round.notices.freed.insert(live.queue.clone());
+            }
+        }
+    }
+
+    /// The database refuses a value, so it would refuse it for ever: keep the outcomes, drop what
+    /// was said with them.
+    fn drop_unwritable(&self, round: &mut Round, error: &sqlx::Error) {
+        error!(%error, "the database refuses a result, progress or message; the outcomes are kept without them");
+        for finish in &mut round.finishes {
+            finish.result = None;
+            finish.progress = None;
+            finish.warning = Some("the result could not be stored".into());
+        }
+        for end in &mut round.ends {
+            end.progress = None;
+            end.warning = Some("the error's message could not be stored".into());
+            end.error = None;
+        }
+        for park in &mut round.parks {
+            if let Ack::Park { event, .. } = park {
+                event.retain(|c| c != '\0');
+            }
+        }
+    }
+}
+
+/// A value that PostgreSQL can't store, such as a NUL in a text: class 22, data exception.
+fn is_unwritable(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("22"))
+}

@@ -1,0 +1,68 @@
+//! Pauses and limits as this process last read them.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde::Deserialize;
+use streamspace_common::{PLATFORM, TenantId};
+
+use crate::notice::Lane;
+
+/// One row of `queue_controls`, as the pulse reads it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub(crate) struct Control {
+    pub queue: String,
+    pub tenant_id: TenantId,
+    pub paused: bool,
+    pub max_running: Option<i32>,
+    pub rate_count: Option<i32>,
+    pub rate_period_ms: Option<i64>,
+}
+
+impl Control {
+    pub(crate) fn limits(&self) -> bool {
+        self.max_running.is_some() || self.rate_count.is_some()
+    }
+
+    /// Tokens a second.
+    pub(crate) fn rate(&self) -> Option<f64> {
+        let period = Duration::from_millis(u64::try_from(self.rate_period_ms?).ok()?);
+        Some(f64::from(self.rate_count?) / period.as_secs_f64())
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Controls {
+    rows: HashMap<String, Vec<Control>>,
+}
+
+impl Controls {
+    pub(crate) fn new(rows: Vec<Control>) -> Self {
+        let mut by_queue: HashMap<String, Vec<Control>> = HashMap::new();
+        for row in rows {
+            by_queue.entry(row.queue.clone()).or_default().push(row);
+        }
+        Self { rows: by_queue }
+    }
+
+    fn of(&self, lane: &Lane) -> impl Iterator<Item = &Control> {
+        let rows = self.rows.get(lane.queue()).map_or(&[][..], Vec::as_slice);
+        rows.iter().filter(move |row| row.tenant_id == PLATFORM || row.tenant_id == lane.tenant)
+    }
+
+    pub(crate) fn is_paused(&self, lane: &Lane) -> bool {
+        self.of(lane).any(|row| row.paused)
+    }
+
+    pub(crate) fn is_limited(&self, lane: &Lane) -> bool {
+        self.of(lane).any(Control::limits)
+    }
+
+    /// Whether a job that ends in this queue may let another one start.
+    pub(crate) fn limits_queue(&self, queue: &str) -> bool {
+        self.rows.get(queue).is_some_and(|rows| rows.iter().any(Control::limits))
+    }
+
+    pub(crate) fn limited_queues(&self) -> impl Iterator<Item = &str> {
+        self.rows.iter().filter(|(_, rows)| rows.iter().any(Control::limits)).map(|(queue, _)| queue.as_str())
+    }
+}

@@ -1,0 +1,416 @@
+//! Runs one attempt: starts the handler, watches it, and says how it ended.
+
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
+
+use serde_json::json;
+use streamspace_common::{Actor, Creator, Role};
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info, warn};
+
+use super::{Engine, Live, Stop, acknowledge::Ack};
+use crate::{
+    attempt::{Attempt, Hold},
+    claim::Claimed,
+    keys,
+    notice::Notices,
+    outcome::{Done, Failure},
+    registry::Kind,
+    settle::{End, Finish, Verdict},
+    tx::Request,
+};
+
+/// A dropped handler ends at its next await; one that has none in this time is abandoned.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+/// An error message is for people.
+const MAX_MESSAGE: usize = 4096;
+
+/// How a handler's task came to an end.
+enum Ending {
+    Returned(Result<Done, Failure>),
+    Panicked(String),
+    /// It was dropped at an await, as asked.
+    Dropped,
+    /// It still runs.
+    Abandoned(JoinHandle<Result<Done, Failure>>),
+}
+
+impl Engine {
+    pub(super) async fn execute(self: Arc<Self>, claimed: Claimed) {
+        let live = self.attempts.lock().expect("no panic while it was held").get(&claimed.id).cloned();
+        let Some(live) = live else { return };
+        let kind = match self.registry.get(&claimed.kind) {
+            Some(kind) if claimed.version <= kind.policy().version => kind.clone(),
+            _ => return self.unknown(claimed, &live).await,
+        };
+        let start_us = i64::try_from(live.claimed.elapsed().as_micros()).unwrap_or(i64::MAX);
+        metrics::histogram!("streamspace_wait_seconds", "queue" => claimed.queue.clone())
+            .record(claimed.waited_ms.max(0) as f64 / 1000.0);
+        let run = Run { claimed, live, start_us, started: std::time::Instant::now() };
+        if run.claimed.cancelling {
+            run.live.stop(Stop::Cancelled);
+        }
+        let actor = match self.actor(kind.as_ref(), &run.claimed).await {
+            Ok(Some(actor)) => actor,
+            Ok(None) => return self.without_rights(run),
+            Err(error) => return self.conclude(run, kind.as_ref(), Ending::Returned(Err(error.into()))),
+        };
+        let span = tracing::info_span!(
+            "job", job.id = %run.claimed.id, job.kind = %run.claimed.kind, job.attempt = run.claimed.attempt,
+            tenant = %run.claimed.tenant, request.id = run.claimed.request_id.as_deref(),
+        );
+        span.in_scope(|| tracing::debug!("starts"));
+        let cancel = CancellationToken::new();
+        let attempt = Attempt {
+            cancel: cancel.clone(),
+            hold: run.live.hold.clone(),
+            queue: self.queue.clone(),
+            actor,
+            request: Request {
+                id: run.claimed.request_id.clone(),
+                traceparent: run.claimed.traceparent.clone(),
+                address: None,
+            },
+        };
+        // Moved, not copied: the payload is the handler's from here.
+        let mut run = run;
+        let args = std::mem::take(&mut run.claimed.args);
+        let body = kind.run(args, attempt).instrument(span.clone());
+        let task = self.handlers.spawn(body);
+        let timeout = Duration::from_millis(u64::try_from(run.claimed.timeout_ms).unwrap_or(0));
+        let ending = watch(task, &run.live, &cancel, timeout, kind.grace()).await;
+        span.in_scope(|| self.conclude(run, kind.as_ref(), ending));
+    }
+
+    /// Who the job acts as. `None`: its person may no longer act.
+    async fn actor(&self, kind: &dyn Kind, claimed: &Claimed) -> sqlx::Result<Option<Actor>> {
+        if let (true, Some(user)) = (kind.for_a_person(), claimed.user) {
+            let mut conn = self.queue.read().await?;
+            let actor = self.rights.actor(&mut conn, claimed.tenant, user).await?;
+            return Ok(actor.map(|actor| Actor { by: Creator::Job(claimed.id), ..actor }));
+        }
+        Ok(Some(Actor {
+            tenant: claimed.tenant,
+            by: Creator::Job(claimed.id),
+            user: claimed.user,
+            role: Role::Owner,
+            platform: claimed.tenant == streamspace_common::PLATFORM,
+        }))
+    }
+
+    fn without_rights(&self, run: Run) {
+        info!(job.id = %run.claimed.id, "cancelled: whoever made it may no longer act");
+        let error = Some(run.error("rights", "whoever made this job may no longer act in this tenant"));
+        let end = run.end(Verdict::Cancelled, error);
+        self.finished(&run, "cancelled");
+        self.ended(&run.claimed.queue, run.claimed.tenant);
+        self.settle(Ack::End(end));
+    }
+
+    /// A kind that this worker does not know: the job waits for one that does, or fails when none
+    /// will come.
+    async fn unknown(&self, claimed: Claimed, live: &Arc<Live>) {
+        let kind = format!("{}@{}", claimed.kind, claimed.version);
+        let run = Run { start_us: 0, started: std::time::Instant::now(), live: live.clone(), claimed };
+        let waited = Duration::from_millis(run.claimed.unknown_for_ms.unwrap_or(0).unsigned_abs());
+        let hopeless = match self.nobody_will_know(&kind, run.claimed.release).await {
+            Ok(hopeless) => hopeless,
+            // Not knowing whether others know it is no reason to fail it.
+            Err(error) => {
+                warn!(%error, "could not ask which workers know {kind}");
+                false
+            }
+        };
+        let verdict = if hopeless || waited >= self.options.unknown_after {
+            Verdict::Failed
+        } else {
+            info!(job.id = %run.claimed.id, "handed back: {kind} is not known to this release");
+            Verdict::Unknown
+        };
+        let error = (verdict == Verdict::Failed)
+            .then(|| run.error("unknown_kind", &format!("no worker knows the kind {kind}")));
+        let end = run.end(verdict, error);
+        if verdict == Verdict::Failed {
+            self.finished(&run, "failed");
+        }
+        self.ended(&run.claimed.queue, run.claimed.tenant);
+        self.settle(Ack::End(end));
+    }
+
+    /// Whether every live worker is at least as new as the job, and none knows its kind.
+    async fn nobody_will_know(&self, kind: &str, release: i64) -> sqlx::Result<bool> {
+        let mut conn = self.queue.read().await?;
+        let hope = sqlx::query_scalar!(
+            r#"select exists (select from workers where release < $1 or $2 = any(kinds)) as "hope!""#,
+            release,
+            kind,
+        )
+        .fetch_one(&mut *conn)
+        .await?;
+        Ok(!hope)
+    }
+
+    /// Records the end of an attempt.
+    fn conclude(&self, run: Run, kind: &dyn Kind, ending: Ending) {
+        let took = run.started.elapsed();
+        metrics::histogram!("streamspace_duration_seconds", "kind" => run.claimed.kind.clone())
+            .record(took.as_secs_f64());
+        if run.live.hold.committed.load(Ordering::Acquire) {
+            // Completed together with its effect; there is nothing left to write.
+            info!("succeeded in {took:?}");
+            self.finished(&run, "succeeded");
+            self.ended(&run.claimed.queue, run.claimed.tenant);
+            self.forget(&run.claimed);
+            return;
+        }
+        let stopped = run.live.stopped();
+        if stopped == Some(Stop::Lost) {
+            warn!("the job was taken over by another worker; this attempt ends without effect");
+            self.ended(&run.claimed.queue, run.claimed.tenant);
+            self.forget(&run.claimed);
+            return;
+        }
+        let abandoned = matches!(ending, Ending::Abandoned(_));
+        let ack = match judge(&run, kind, ending, stopped) {
+            Judged::Finish(done) => {
+                self.finished(&run, "succeeded");
+                info!("succeeded in {took:?}");
+                Ack::Finish(Finish {
+                    job: run.claimed.id,
+                    fence: run.claimed.fence,
+                    start_us: run.start_us,
+                    result: done.result,
+                    warning: done.warning,
+                    progress: run.live.hold.take_progress(),
+                })
+            }
+            Judged::End { verdict, error, task } => {
+                let outcome = match verdict {
+                    Verdict::Failed => "failed",
+                    Verdict::Cancelled => "cancelled",
+                    Verdict::Retry { .. } => "retried",
+                    Verdict::Snooze { .. } => "snoozed",
+                    Verdict::Release | Verdict::Unknown => "released",
+                };
+                match &error {
+                    Some((_, message)) => warn!(%outcome, "ended after {took:?}: {message}"),
+                    None => info!(%outcome, "ended after {took:?}"),
+                }
+                self.finished(&run, outcome);
+                let error = error.map(|(kind, message)| run.error(kind, &message));
+                let mut end = run.end(verdict, error);
+                end.keep_slots = abandoned;
+                if let Some(task) = task {
+                    end.warning = Some("its handler ignores cancellation and was abandoned; it may still run".into());
+                    self.abandon(&run.claimed, task);
+                }
+                Ack::End(end)
+            }
+            Judged::Park { event, timeout } => {
+                self.finished(&run, "parked");
+                info!("parked for {event:?}, at most {timeout:?}");
+                Ack::Park {
+                    job: run.claimed.id,
+                    fence: run.claimed.fence,
+                    tenant: run.claimed.tenant,
+                    event,
+                    timeout_ms: i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX / 1_000_000),
+                    snapshot: run.claimed.snapshot.clone().unwrap_or_default(),
+                    keyed: run.claimed.keyed,
+                }
+            }
+            Judged::Nothing => {
+                self.finished(&run, "stale");
+                self.ended(&run.claimed.queue, run.claimed.tenant);
+                self.forget(&run.claimed);
+                return;
+            }
+        };
+        self.ended(&run.claimed.queue, run.claimed.tenant);
+        self.settle(ack);
+    }
+
+    fn finished(&self, run: &Run, outcome: &'static str) {
+        metrics::counter!("streamspace_jobs_total", "kind" => run.claimed.kind.clone(), "outcome" => outcome)
+            .increment(1);
+    }
+
+    /// The attempt has nothing to write.
+    fn forget(&self, claimed: &Claimed) {
+        self.attempts.lock().expect("no panic while it was held").remove(&claimed.id);
+        if self.controls().limits_queue(&claimed.queue) {
+            self.queue.tell(Notices { freed: [claimed.queue.clone()].into(), ..Notices::default() });
+        }
+    }
+
+    /// Waits for a task that should have ended, and frees what it holds when it does.
+    fn abandon(&self, claimed: &Claimed, task: JoinHandle<Result<Done, Failure>>) {
+        let abandoned = self.abandoned.fetch_add(1, Ordering::AcqRel) + 1;
+        if abandoned >= super::MOST_ABANDONED {
+            warn!("{abandoned} handlers ignore cancellation: draining, so that the process can be replaced");
+            self.draining.cancel();
+        }
+        let (queue, id, fence, keyed) = (self.queue.clone(), claimed.id, claimed.fence, claimed.keyed);
+        let ended = self.abandoned_ended.clone();
+        tokio::spawn(async move {
+            let _ = task.await;
+            info!(job.id = %id, "an abandoned handler ended");
+            if keyed {
+                match keys::free_abandoned(queue.db(), id, fence).await {
+                    Ok(keys) => queue.tell(Notices { unblock: keys.into_iter().collect(), ..Notices::default() }),
+                    Err(error) => warn!(%error, "its slots are freed when this process ends"),
+                }
+            }
+            ended.notify_one();
+        });
+    }
+}
+
+/// One attempt, on its way to an end.
+struct Run {
+    claimed: Claimed,
+    live: Arc<Live>,
+    start_us: i64,
+    started: std::time::Instant,
+}
+
+impl Run {
+    fn error(&self, kind: &str, message: &str) -> serde_json::Value {
+        let mut message = message.replace('\0', "\u{fffd}");
+        if message.len() > MAX_MESSAGE {
+            let mut end = MAX_MESSAGE;
+            while !message.is_char_boundary(end) {
+                end -= 1;
+            }
+            message.truncate(end);
+            message.push('…');
+        }
+        json!({ "attempt": self.claimed.attempt, "kind": kind, "message": message })
+    }
+
+    fn end(&self, verdict: Verdict, error: Option<serde_json::Value>) -> End {
+        End {
+            job: self.claimed.id,
+            fence: self.claimed.fence,
+            start_us: self.start_us,
+            verdict,
+            error,
+            warning: None,
+            progress: self.live.hold.take_progress(),
+            keep_slots: false,
+        }
+    }
+}
+
+/// Waits for the handler, or for a reason to stop it; then gives it its grace.
+async fn watch(
+    mut task: JoinHandle<Result<Done, Failure>>,
+    live: &Live,
+    cancel: &CancellationToken,
+    timeout: Duration,
+    grace: Duration,
+) -> Ending {
+    tokio::select! {
+        biased;
+        returned = &mut task => return ending(returned),
+        () = live.stop.cancelled() => {}
+        () = tokio::time::sleep(timeout) => live.stop(Stop::TimedOut),
+    }
+    cancel.cancel();
+    if let Ok(returned) = tokio::time::timeout(grace, &mut task).await {
+        return ending(returned);
+    }
+    task.abort();
+    match tokio::time::timeout(DROP_TIMEOUT, &mut task).await {
+        Ok(returned) => ending(returned),
+        Err(_) => Ending::Abandoned(task),
+    }
+}
+
+fn ending(returned: Result<Result<Done, Failure>, JoinError>) -> Ending {
+    match returned {
+        Ok(result) => Ending::Returned(result),
+        Err(error) if error.is_panic() => {
+            let panic = error.into_panic();
+            let said = panic
+                .downcast_ref::<&str>()
+                .map(|said| (*said).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned());
+            Ending::Panicked(said.unwrap_or_else(|| "without a message".into()))
+        }
+        Err(_) => Ending::Dropped,
+    }
+}
+
+enum Judged {
+    Finish(Done),
+    End { verdict: Verdict, error: Option<(&'static str, String)>, task: Option<JoinHandle<Result<Done, Failure>>> },
+    Park { event: String, timeout: Duration },
+    Nothing,
+}
+
+/// What becomes of a job whose handler ended this way.
+fn judge(run: &Run, kind: &dyn Kind, ending: Ending, stopped: Option<Stop>) -> Judged {
+    let end = |verdict, error| Judged::End { verdict, error, task: None };
+    let retry = |error_kind: &'static str, message: String, after: Option<Duration>| {
+        if run.claimed.attempt >= run.claimed.max_attempts {
+            return end(Verdict::Failed, Some((error_kind, message)));
+        }
+        let after = after.unwrap_or_else(|| kind.backoff().wait(run.claimed.attempt, rand::random()));
+        let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX / 1_000_000);
+        end(Verdict::Retry { after_ms }, Some((error_kind, message)))
+    };
+    let timed_out = || format!("did not end within {:?}", Duration::from_millis(run.claimed.timeout_ms.unsigned_abs()));
+    match (ending, stopped) {
+        // It was done before it was stopped.
+        (Ending::Returned(Ok(done)), _) => Judged::Finish(done),
+        (Ending::Returned(Err(Failure::Stale)), _) => Judged::Nothing,
+        (Ending::Abandoned(task), reason) => {
+            let judged = match reason {
+                Some(Stop::TimedOut) => retry("timeout", timed_out(), None),
+                Some(Stop::HandedBack) => end(Verdict::Release, None),
+                _ => end(Verdict::Cancelled, None),
+            };
+            match judged {
+                Judged::End { verdict, error, .. } => Judged::End { verdict, error, task: Some(task) },
+                other => other,
+            }
+        }
+        (_, Some(Stop::Cancelled)) => end(Verdict::Cancelled, None),
+        (_, Some(Stop::TimedOut)) => retry("timeout", timed_out(), None),
+        (_, Some(Stop::HandedBack)) => end(Verdict::Release, None),
+        (Ending::Panicked(said), _) => retry("panic", format!("the handler panicked: {said}"), None),
+        (Ending::Dropped, _) => end(Verdict::Release, None),
+        (Ending::Returned(Err(failure)), _) => match failure {
+            Failure::Retry { error, after } => retry("error", error, after),
+            Failure::Permanent(error) => end(Verdict::Failed, Some(("permanent", error))),
+            Failure::Snooze(wait) => {
+                end(Verdict::Snooze { after_ms: i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 1_000_000) }, None)
+            }
+            Failure::Park { event, timeout } => Judged::Park { event, timeout },
+            // It says so, though nobody asked it to stop.
+            Failure::Cancelled => end(Verdict::Cancelled, None),
+            Failure::Stale => Judged::Nothing,
+        },
+    }
+}
+
+impl Hold {
+    pub(super) fn new(row: &Claimed) -> Self {
+        Self {
+            id: row.id,
+            tenant: row.tenant,
+            fence: row.fence,
+            number: row.attempt,
+            max_attempts: row.max_attempts,
+            checkpoint: Mutex::new(row.checkpoint.clone()),
+            progress: Mutex::default(),
+            has_progress: false.into(),
+            committed: false.into(),
+            timed_out_waiting: row.timed_out_waiting,
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Claims as long as there is room and work; otherwise waits to be told.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use sqlx::{PgConnection, pool::PoolConnection};
+use streamspace_common::JobId;
+use tokio::{sync::mpsc, time::Instant};
+use tracing::warn;
+
+use super::{Engine, Live, acknowledge::Ack};
+use crate::{
+    attempt::Hold,
+    claim::{self, Claimed},
+    keys,
+    lanes::{Ask, Position, Share},
+    notice::{Lane, Notices},
+    settle::{End, Verdict},
+};
+
+/// Most rows of one claim.
+const MOST: usize = 200;
+/// A claim waits this long for more slots while they are being freed faster than this.
+const GATHER: Duration = Duration::from_millis(1);
+
+impl Engine {
+    /// Ends, and so closes the channel, once no more is to be claimed.
+    pub(super) async fn fetch(self: Arc<Self>, claims: mpsc::Sender<Claimed>) {
+        let mut connection = None;
+        let mut backoff = Duration::from_millis(50);
+        // When a limited queue may be asked again.
+        let mut limited_from: HashMap<String, Instant> = HashMap::new();
+        let mut had_backlog = false;
+        while !self.draining.is_cancelled() {
+            let free = self.free_slots();
+            if had_backlog && free < self.options.concurrency.min(MOST) / 2 {
+                // Under load slots are freed one by one; a claim for each would cost more than the jobs.
+                let _ = tokio::time::timeout(GATHER, self.fetch.notified()).await;
+                if self.free_slots() < self.options.concurrency.min(MOST) / 2 {
+                    had_backlog = false;
+                }
+                continue;
+            }
+            match self.fetch_once(&mut connection, free, &mut limited_from, &claims).await {
+                Ok(Fetched::Some { full }) => {
+                    had_backlog = full;
+                    backoff = Duration::from_millis(50);
+                }
+                Ok(Fetched::Nothing { again }) => {
+                    had_backlog = false;
+                    backoff = Duration::from_millis(50);
+                    tokio::select! {
+                        () = self.fetch.notified() => {}
+                        () = self.draining.cancelled() => {}
+                        () = tokio::time::sleep_until(again.unwrap_or_else(far)), if again.is_some() => {}
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "claiming failed; trying again in {backoff:?}");
+                    connection = None;
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff) => {}
+                        () = self.draining.cancelled() => {}
+                    }
+                    backoff = (backoff * 2).min(Duration::from_secs(2));
+                }
+            }
+        }
+    }
+
+    /// Slots for jobs to start in. Ended jobs that are not yet written count once there are many:
+    /// a database that falls behind must not let them pile up.
+    fn free_slots(&self) -> usize {
+        let waiting = self.unacknowledged.load(Ordering::Acquire);
+        if waiting > (self.options.concurrency * 2).max(256) {
+            return 0;
+        }
+        let running = self.load.lock().expect("no panic while it was held").running;
+        let abandoned = self.abandoned.load(Ordering::Acquire);
+        self.options.concurrency.saturating_sub(running + abandoned)
+    }
+
+    async fn fetch_once(
+        &self,
+        connection: &mut Option<PoolConnection<sqlx::Postgres>>,
+        free: usize,
+        limited_from: &mut HashMap<String, Instant>,
+        claims: &mpsc::Sender<Claimed>,
+    ) -> sqlx::Result<Fetched> {
+        if free == 0 {
+            return Ok(Fetched::Nothing { again: None });
+        }
+        let controls = self.controls();
+        let asks = self.ask(free, &|lane| !controls.is_paused(lane) && !controls.is_limited(lane));
+        let conn = match connection {
+            Some(open) => open,
+            None => connection.insert(self.queue.db().direct().acquire().await.inspect_err(|_| {
+                self.lanes.lock().expect("no panic while it was held").unanswered(asks.clone());
+            })?),
+        };
+        if !asks.is_empty() {
+            let wanted: usize = asks.iter().map(|ask| ask.most).sum();
+            let rows = self.claim(conn, asks).await?;
+            let got = rows.len();
+            self.start(conn, rows, claims).await?;
+            return Ok(Fetched::Some { full: got == wanted });
+        }
+        if let Some(rows) = self.claim_limited(conn, free, &controls, limited_from).await? {
+            self.start(conn, rows, claims).await?;
+            return Ok(Fetched::Some { full: false });
+        }
+        // A paused lane is nothing to wait for; a limited one opens by itself.
+        Ok(Fetched::Nothing { again: limited_from.values().min().copied() })
+    }
+
+    pub(super) fn ask(&self, free: usize, open: &dyn Fn(&Lane) -> bool) -> Vec<Ask> {
+        let load = self.load.lock().expect("no panic while it was held");
+        self.lanes.lock().expect("no panic while it was held").ask(&Share {
+            free: free.min(MOST + 1),
+            concurrency: self.options.concurrency,
+            fair_share: self.options.fair_share,
+            of_tenant: &|tenant| load.of_tenant(tenant),
+            of_lane: &|queue, tenant| load.of_lane(queue, tenant),
+            open,
+        })
+    }
+
+    async fn claim(&self, conn: &mut PgConnection, asks: Vec<Ask>) -> sqlx::Result<Vec<Claimed>> {
+        match claim::claim(conn, self.boot(), &asks).await {
+            Ok(rows) => {
+                self.learn(asks, &rows);
+                Ok(rows)
+            }
+            Err(error) => {
+                self.lanes.lock().expect("no panic while it was held").unanswered(asks);
+                Err(error)
+            }
+        }
+    }
+
+    /// Moves the positions of the lanes that were asked.
+    pub(super) fn learn(&self, asks: Vec<Ask>, rows: &[Claimed]) {
+        let mut answers: HashMap<&Lane, (usize, Position)> = HashMap::with_capacity(asks.len());
+        for row in rows {
+            let position = Position { at: row.order_at, id: row.id.0 };
+            let answer = answers.entry(&row.lane).or_insert((0, position));
+            answer.0 += 1;
+            answer.1 = answer.1.max(position);
+        }
+        let mut lanes = self.lanes.lock().expect("no panic while it was held");
+        for ask in asks {
+            let answer = answers.get(&ask.lane).copied();
+            let (claimed, last) = answer.map_or((0, None), |(claimed, last)| (claimed, Some(last)));
+            lanes.answered(ask, claimed, last);
+        }
+    }
+
+    /// Hands claimed jobs to apalis's worker, those with a concurrency key once they have its slot.
+    async fn start(
+        &self,
+        conn: &mut PgConnection,
+        mut rows: Vec<Claimed>,
+        claims: &mpsc::Sender<Claimed>,
+    ) -> sqlx::Result<()> {
+        if rows.iter().any(|row| row.keyed) {
+            let lacking = self.take_slots(conn, &rows).await?;
+            rows.retain(|row| !lacking.contains(&row.id));
+        }
+        {
+            let mut load = self.load.lock().expect("no panic while it was held");
+            let mut attempts = self.attempts.lock().expect("no panic while it was held");
+            for row in &rows {
+                load.add(&row.queue, row.tenant);
+                attempts.insert(row.id, Arc::new(Live::new(row)));
+            }
+        }
+        for row in rows {
+            let id = row.id;
+            if let Err(unsent) = claims.send(row).await {
+                // The worker is gone: the job goes back as it came.
+                let row = unsent.0;
+                self.ended(&row.queue, row.tenant);
+                self.settle(Ack::End(End {
+                    job: id,
+                    fence: row.fence,
+                    start_us: 0,
+                    verdict: Verdict::Release,
+                    error: None,
+                    warning: None,
+                    progress: None,
+                    keep_slots: false,
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the slots of keyed jobs; returns those that must wait for one.
+    async fn take_slots(&self, conn: &mut PgConnection, rows: &[Claimed]) -> sqlx::Result<Vec<JobId>> {
+        let (jobs, fences): (Vec<_>, Vec<_>) =
+            rows.iter().filter(|row| row.keyed).map(|row| (row.id, row.fence)).unzip();
+        let lacking = keys::take_slots(conn, self.boot(), &jobs, &fences).await?;
+        if !lacking.is_empty() {
+            // The slot may have been freed while we blocked: whoever looks last sees both.
+            let unblock = lacking.iter().map(|(_, key)| key.clone()).collect();
+            self.queue.tell(Notices { unblock, ..Notices::default() });
+        }
+        Ok(lacking.into_iter().map(|(job, _)| job).collect())
+    }
+
+    /// A handler ended: its slot is free, though its end is not yet written.
+    pub(super) fn ended(&self, queue: &str, tenant: streamspace_common::TenantId) {
+        self.load.lock().expect("no panic while it was held").remove(queue, tenant);
+        self.fetch.notify_one();
+    }
+}
+
+enum Fetched {
+    Some {
+        /// As many as were asked for: there is probably more.
+        full: bool,
+    },
+    Nothing {
+        again: Option<Instant>,
+    },
+}
+
+/// Stands for a timer that is not used.
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+impl Live {
+    fn new(row: &Claimed) -> Self {
+        Self {
+            hold: Arc::new(Hold::new(row)),
+            queue: row.queue.clone(),
+            claimed: std::time::Instant::now(),
+            reason: 0.into(),
+            stop: tokio_util::sync::CancellationToken::new(),
+        }
+    }
+}

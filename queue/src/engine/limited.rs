@@ -1,0 +1,199 @@
+//! Claims from queues with a limit over the whole fleet.
+//!
+//! Such a claim locks the queue's row of `queue_controls`, so claims of a limited queue take turns
+//! and what they count is exact. Nothing is counted up or down when jobs end: a limit can't leak.
+
+use std::{collections::HashMap, time::Duration};
+
+use sqlx::{Connection, PgConnection};
+use streamspace_common::{PLATFORM, TenantId};
+use tokio::time::Instant;
+
+use super::{Engine, controls::Controls};
+use crate::{
+    claim::{self, Claimed},
+    lanes::Ask,
+};
+
+/// A bucket holds this many seconds of its rate: enough that no worker's pace loses tokens, little
+/// enough that no second sees a burst.
+const BUCKET_SECONDS: f64 = 0.1;
+/// After a limit is met, look again this often in case no notice comes.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How many more a control lets start now.
+struct Allowance {
+    tenant: TenantId,
+    most: usize,
+    /// Of the bucket, when the control has a rate.
+    tokens: Option<f64>,
+    rate: Option<f64>,
+}
+
+impl Engine {
+    /// One claim from one limited queue with work, if its limits allow it now.
+    pub(super) async fn claim_limited(
+        &self,
+        conn: &mut PgConnection,
+        free: usize,
+        controls: &Controls,
+        not_before: &mut HashMap<String, Instant>,
+    ) -> sqlx::Result<Option<Vec<Claimed>>> {
+        let now = Instant::now();
+        not_before.retain(|_, at| *at > now);
+        for queue in controls.limited_queues() {
+            if not_before.contains_key(queue) && !self.take_freed(queue) {
+                continue;
+            }
+            let asks = self.ask(free, &|lane| {
+                lane.queue() == queue && controls.is_limited(lane) && !controls.is_paused(lane)
+            });
+            if asks.is_empty() {
+                continue;
+            }
+            let claimed = match claim_within_limits(conn, self.boot(), queue, &asks).await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    self.lanes.lock().expect("no panic while it was held").unanswered(asks);
+                    return Err(error);
+                }
+            };
+            if claimed.rows.is_empty() {
+                not_before.insert(queue.to_owned(), now + claimed.again.unwrap_or(LOOK_AGAIN));
+                let mut lanes = self.lanes.lock().expect("no panic while it was held");
+                for mut ask in asks {
+                    // Nothing was taken because nothing was allowed, or because the lane is empty.
+                    let allowed = claimed.asked.get(&ask.lane.tenant).copied().unwrap_or(0);
+                    if allowed == 0 {
+                        lanes.unanswered(vec![ask]);
+                    } else {
+                        ask.most = allowed;
+                        lanes.answered(ask, 0, None);
+                    }
+                }
+                continue;
+            }
+            if let Some(again) = claimed.again {
+                not_before.insert(queue.to_owned(), now + again);
+            }
+            let asks = asks
+                .into_iter()
+                .map(|mut ask| {
+                    ask.most = claimed.asked.get(&ask.lane.tenant).copied().unwrap_or(0);
+                    ask
+                })
+                .collect();
+            self.learn(asks, &claimed.rows);
+            return Ok(Some(claimed.rows));
+        }
+        Ok(None)
+    }
+}
+
+struct Limited {
+    rows: Vec<Claimed>,
+    /// What each tenant was allowed.
+    asked: HashMap<TenantId, usize>,
+    /// When the next token is there.
+    again: Option<Duration>,
+}
+
+async fn claim_within_limits(
+    conn: &mut PgConnection,
+    boot: streamspace_common::BootId,
+    queue: &str,
+    asks: &[Ask],
+) -> sqlx::Result<Limited> {
+    let tenants: Vec<_> = asks.iter().map(|ask| ask.lane.tenant.0).chain([PLATFORM.0]).collect();
+    let mut tx = conn.begin().await?;
+    // In one order, so that two claims can't wait for each other.
+    sqlx::query!(
+        "select 1 as locked from queue_controls where queue = $1 and tenant_id = any($2)
+         order by tenant_id for update",
+        queue,
+        &tenants,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    // A new statement, so a new snapshot: it sees what the claim before us took.
+    let rows = sqlx::query!(
+        r#"select c.tenant_id as "tenant: TenantId", c.max_running, c.rate_count,
+                  c.rate_period_ms, c.tokens,
+                  extract(epoch from queue.now() - c.refilled_at)::float8 as since,
+                  (select count(*) from jobs j where j.state = 'running' and j.queue = $1
+                     and ($3 = c.tenant_id or j.tenant_id = c.tenant_id)) as "running!"
+           from queue_controls c where c.queue = $1 and c.tenant_id = any($2)"#,
+        queue,
+        &tenants,
+        PLATFORM.0,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut again: Option<Duration> = None;
+    let mut allowances = Vec::new();
+    for row in rows {
+        let mut most = usize::MAX;
+        if let Some(limit) = row.max_running {
+            most = usize::try_from(i64::from(limit) - row.running).unwrap_or(0);
+        }
+        let mut tokens = None;
+        let rate = row.rate_count.zip(row.rate_period_ms).map(|(n, ms)| f64::from(n) * 1000.0 / ms as f64);
+        if let Some(rate) = rate {
+            let bucket = (rate * BUCKET_SECONDS).max(1.0);
+            let filled = row.since.map_or(bucket, |since| (row.tokens + since.max(0.0) * rate).min(bucket));
+            most = most.min(filled as usize);
+            tokens = Some(filled);
+            if filled < 1.0 {
+                let wait = Duration::from_secs_f64(((1.0 - filled) / rate).clamp(0.001, 60.0));
+                again = Some(again.map_or(wait, |again| again.max(wait)));
+            }
+        }
+        allowances.push(Allowance { tenant: row.tenant, most, tokens, rate });
+    }
+
+    let all = allowances.iter().find(|a| a.tenant == PLATFORM).map_or(usize::MAX, |a| a.most);
+    let mut left = all;
+    let mut asked = HashMap::new();
+    let mut allowed = Vec::new();
+    for ask in asks {
+        let own = allowances.iter().find(|a| a.tenant == ask.lane.tenant).map_or(usize::MAX, |a| a.most);
+        let used = asked.get(&ask.lane.tenant).copied().unwrap_or(0);
+        let most = ask.most.min(own.saturating_sub(used)).min(left);
+        left -= most.min(left);
+        *asked.entry(ask.lane.tenant).or_insert(0) += most;
+        if most > 0 {
+            allowed.push(Ask { most, ..ask.clone() });
+        }
+    }
+    let rows = if allowed.is_empty() { Vec::new() } else { claim::claim(&mut tx, boot, &allowed).await? };
+
+    let mut spent: HashMap<TenantId, usize> = HashMap::new();
+    for row in &rows {
+        *spent.entry(row.tenant).or_default() += 1;
+    }
+    for allowance in &allowances {
+        let Some(tokens) = allowance.tokens else { continue };
+        let used = if allowance.tenant == PLATFORM {
+            rows.len()
+        } else {
+            spent.get(&allowance.tenant).copied().unwrap_or(0)
+        };
+        let left = tokens - used as f64;
+        sqlx::query!(
+            "update queue_controls set tokens = $3, refilled_at = queue.now() where queue = $1 and tenant_id = $2",
+            queue,
+            allowance.tenant.0,
+            left,
+        )
+        .execute(&mut *tx)
+        .await?;
+        if let Some(rate) = allowance.rate
+            && left < 1.0
+        {
+            let wait = Duration::from_secs_f64(((1.0 - left) / rate).clamp(0.001, 60.0));
+            again = Some(again.map_or(wait, |again| again.max(wait)));
+        }
+    }
+    tx.commit().await?;
+    Ok(Limited { rows, asked, again })
+}

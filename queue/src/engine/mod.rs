@@ -1,0 +1,366 @@
+//! The engine of a worker process: claims, runs, settles.
+//!
+//! ```text
+//! fetch ──claims──▶ apalis's worker ──▶ execute ──▶ acknowledge
+//!   ▲ wake-ups, free slots                 ▲ cancel, timeout      │ one batch at a time
+//!   └── promote (what is due)   beat (the lease), pulse (reaper, controls, nets) ──┘
+//! ```
+//!
+//! There is one of each loop per process, whatever the number of kinds and queues. The loops run on
+//! the process's main runtime and handlers on one of their own, so that a handler that blocks its
+//! thread stops neither the beat nor the acknowledgements.
+
+mod acknowledge;
+mod backend;
+mod beat;
+mod controls;
+mod execute;
+mod fetch;
+mod limited;
+mod load;
+mod promote;
+mod pulse;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use apalis::prelude::WorkerBuilder;
+use futures::future::BoxFuture;
+use sqlx::PgConnection;
+use streamspace_common::{Actor, BootId, JobId, TenantId, UserId};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    attempt::Hold,
+    bus::Hear,
+    claim::Claimed,
+    handle::Queue,
+    lanes::Lanes,
+    notice::{Lane, Notices},
+    registry::Registry,
+};
+use acknowledge::Ack;
+use controls::Controls;
+use load::Load;
+
+/// How a worker behaves. One field per configuration key of the section `jobs`.
+#[derive(Clone)]
+pub struct WorkerOptions {
+    pub concurrency: usize,
+    /// All when `None`.
+    pub queues: Option<Vec<String>>,
+    pub lease: Duration,
+    pub heartbeat: Duration,
+    /// How long running jobs may go on after a stop was asked for.
+    pub shutdown_timeout: Duration,
+    pub fair_share: f64,
+    /// How long a job of a kind that nobody knows waits for a worker that does.
+    pub unknown_after: Duration,
+    pub host: String,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self {
+            concurrency: 32,
+            queues: None,
+            lease: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(3),
+            shutdown_timeout: Duration::from_secs(30),
+            fair_share: 0.5,
+            unknown_after: Duration::from_secs(24 * 3600),
+            host: "localhost".into(),
+        }
+    }
+}
+
+/// Who a person is now, asked at the start of jobs that act for one.
+pub trait Rights: Send + Sync {
+    /// `None` when the person may no longer act: disabled, deleted, or their tenant suspended.
+    fn actor<'a>(
+        &'a self,
+        conn: &'a mut PgConnection,
+        tenant: TenantId,
+        user: UserId,
+    ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>>;
+}
+
+/// A handler that runs on after it was told to stop and dropped. With this many the process is
+/// better replaced.
+const MOST_ABANDONED: usize = 8;
+
+/// Why a worker ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to stop, or drained by an operator.
+    Stopped,
+    /// Too many handlers ignore cancellation; the process has to go for its threads to be freed.
+    Abandoned,
+}
+
+pub(crate) struct Engine {
+    queue: Queue,
+    registry: Registry,
+    options: WorkerOptions,
+    rights: Arc<dyn Rights>,
+    /// Where handlers run.
+    handlers: tokio::runtime::Handle,
+    boot: RwLock<BootId>,
+    lanes: Mutex<Lanes>,
+    load: Mutex<Load>,
+    controls: RwLock<Arc<Controls>>,
+    attempts: Mutex<HashMap<JobId, Arc<Live>>>,
+    acks: mpsc::UnboundedSender<Ack>,
+    /// Ended, but not yet written.
+    unacknowledged: AtomicUsize,
+    abandoned: AtomicUsize,
+    /// There is something to fetch, or room for it.
+    fetch: Notify,
+    /// Something is due earlier than was known.
+    due: Notify,
+    pulse: Notify,
+    abandoned_ended: Arc<Notify>,
+    /// Queues with limits in which a job ended.
+    freed: Mutex<HashSet<String>>,
+    /// Told to stop, not yet recorded.
+    delivered: Mutex<Vec<(JobId, i64)>>,
+    /// No more claims.
+    draining: CancellationToken,
+    /// Running jobs are to be handed back.
+    hand_back: CancellationToken,
+    /// The loops may end.
+    over: CancellationToken,
+}
+
+/// An attempt that runs here.
+pub(crate) struct Live {
+    pub hold: Arc<Hold>,
+    pub queue: String,
+    pub claimed: std::time::Instant,
+    reason: AtomicU8,
+    stop: CancellationToken,
+}
+
+/// Why an attempt was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stop {
+    Cancelled = 1,
+    TimedOut = 2,
+    HandedBack = 3,
+    /// The job is another worker's by now.
+    Lost = 4,
+}
+
+impl Live {
+    fn stop(&self, why: Stop) {
+        // The first reason stands.
+        let _ = self.reason.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
+        self.stop.cancel();
+    }
+
+    fn stopped(&self) -> Option<Stop> {
+        match self.reason.load(Ordering::Acquire) {
+            1 => Some(Stop::Cancelled),
+            2 => Some(Stop::TimedOut),
+            3 => Some(Stop::HandedBack),
+            4 => Some(Stop::Lost),
+            _ => None,
+        }
+    }
+}
+
+/// Runs a worker until `stop` fires, an operator drains it, or it has to be replaced.
+///
+/// `handlers` is the runtime that job bodies run on.
+pub async fn run_worker(
+    queue: Queue,
+    registry: Registry,
+    rights: Arc<dyn Rights>,
+    options: WorkerOptions,
+    handlers: tokio::runtime::Handle,
+    stop: CancellationToken,
+) -> Ended {
+    let (acks, to_write) = mpsc::unbounded_channel();
+    let (claims, claimed) = mpsc::channel::<Claimed>(options.concurrency.max(1));
+    let engine = Arc::new(Engine {
+        queue: queue.clone(),
+        registry,
+        options,
+        rights,
+        handlers,
+        boot: RwLock::new(BootId::new()),
+        lanes: Mutex::default(),
+        load: Mutex::default(),
+        controls: RwLock::default(),
+        attempts: Mutex::default(),
+        acks,
+        unacknowledged: AtomicUsize::new(0),
+        abandoned: AtomicUsize::new(0),
+        fetch: Notify::new(),
+        due: Notify::new(),
+        pulse: Notify::new(),
+        abandoned_ended: Arc::default(),
+        freed: Mutex::default(),
+        delivered: Mutex::default(),
+        draining: CancellationToken::new(),
+        hand_back: CancellationToken::new(),
+        over: CancellationToken::new(),
+    });
+    let hear: Arc<dyn Hear> = engine.clone();
+    queue.bus().join(Arc::downgrade(&hear));
+
+    let mut loops = JoinSet::new();
+    loops.spawn(engine.clone().acknowledge(to_write));
+    // Registered before the first claim: a claim of an unknown worker is rescued from it.
+    tokio::select! {
+        () = engine.register() => {}
+        () = stop.cancelled() => return Ended::Stopped,
+    }
+    loops.spawn(engine.clone().beat());
+    loops.spawn(engine.clone().pulse());
+    loops.spawn(engine.clone().promote());
+    loops.spawn(engine.clone().fetch(claims));
+
+    let worker = WorkerBuilder::new(format!("streamspace-{}", engine.boot()))
+        .backend(backend::Claims::new(engine.clone(), claimed))
+        .build(backend::Execute::new(engine.clone()));
+    let running = tokio::spawn(worker.run());
+
+    tokio::select! {
+        () = stop.cancelled() => info!("stopping: no more claims"),
+        () = engine.draining.cancelled() => {}
+    }
+    engine.drain().await;
+    // The channel of claims is closed by now, so apalis's worker ends by itself.
+    if tokio::time::timeout(Duration::from_secs(5), running).await.is_err() {
+        warn!("apalis's worker did not end in time");
+    }
+    engine.over.cancel();
+    while loops.join_next().await.is_some() {}
+    engine.unregister().await;
+    if engine.abandoned.load(Ordering::Acquire) >= MOST_ABANDONED { Ended::Abandoned } else { Ended::Stopped }
+}
+
+impl Engine {
+    pub(crate) fn boot(&self) -> BootId {
+        *self.boot.read().expect("no panic while it was held")
+    }
+
+    fn controls(&self) -> Arc<Controls> {
+        self.controls.read().expect("no panic while it was held").clone()
+    }
+
+    /// Whether this worker looks into the lane: of its queues, and of kinds that it knows.
+    fn serves(&self, lane: &Lane) -> bool {
+        let queue = lane.queue();
+        if self.options.queues.as_ref().is_some_and(|queues| !queues.iter().any(|mine| mine == queue)) {
+            return false;
+        }
+        match lane.name.split_once('/') {
+            None => true,
+            Some((_, kind)) => kind.rsplit_once('@').is_some_and(|(kind, version)| {
+                self.registry
+                    .get(kind)
+                    .is_some_and(|known| version.parse::<i16>().is_ok_and(|v| v <= known.policy().version))
+            }),
+        }
+    }
+
+    /// Stops claiming; lets running jobs go on for the soft limit; then hands them back.
+    async fn drain(&self) {
+        self.draining.cancel();
+        self.fetch.notify_one();
+        let soft = tokio::time::Instant::now() + self.options.shutdown_timeout;
+        if !self.settled_by(soft).await {
+            info!("{} jobs still run after the soft limit: handing them back", self.live().len());
+            self.hand_back.cancel();
+            for live in self.live() {
+                live.stop(Stop::HandedBack);
+            }
+            // Handlers have their grace, then they are dropped; what ignores even that is abandoned.
+            if !self.settled_by(tokio::time::Instant::now() + Duration::from_secs(30)).await {
+                warn!("{} jobs could not be settled; their lease will run out", self.live().len());
+            }
+        }
+    }
+
+    fn live(&self) -> Vec<Arc<Live>> {
+        self.attempts.lock().expect("no panic while it was held").values().cloned().collect()
+    }
+
+    /// Whether nothing runs and everything is written before the deadline.
+    async fn settled_by(&self, deadline: tokio::time::Instant) -> bool {
+        loop {
+            if self.attempts.lock().expect("no panic while it was held").is_empty() {
+                return true;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Whether a job ended in this limited queue since it was asked last.
+    fn take_freed(&self, queue: &str) -> bool {
+        self.freed.lock().expect("no panic while it was held").remove(queue)
+    }
+
+    /// Tells a running job to stop, if it runs here.
+    fn cancel(&self, job: JobId) {
+        let live = self.attempts.lock().expect("no panic while it was held").get(&job).cloned();
+        if let Some(live) = live {
+            live.stop(Stop::Cancelled);
+            self.delivered.lock().expect("no panic while it was held").push((job, live.hold.fence));
+            // Wakes the acknowledger, which records the moment.
+            let _ = self.acks.send(Ack::Delivered);
+        }
+    }
+}
+
+impl Hear for Engine {
+    fn hear(&self, notices: &Notices) {
+        let mut woken = false;
+        if !notices.claimable.is_empty() {
+            let mut lanes = self.lanes.lock().expect("no panic while it was held");
+            for (lane, at) in &notices.claimable {
+                if self.serves(lane) {
+                    lanes.wake(lane, *at);
+                    woken = true;
+                }
+            }
+        }
+        if !notices.freed.is_empty() {
+            self.freed.lock().expect("no panic while it was held").extend(notices.freed.iter().cloned());
+            woken = true;
+        }
+        if woken {
+            self.fetch.notify_one();
+        }
+        if notices.due.is_some() {
+            self.due.notify_one();
+        }
+        let boot = self.boot();
+        for (of, job) in &notices.cancel {
+            if *of == boot {
+                self.cancel(*job);
+            }
+        }
+        if notices.everything || notices.controls {
+            self.pulse.notify_one();
+            self.due.notify_one();
+        }
+    }
+}

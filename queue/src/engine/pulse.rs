@@ -1,0 +1,315 @@
+//! Once a second: what this process would otherwise have to be told. One statement reads it all.
+//!
+//! The reaper is here. A worker is dead when its beats stand still for a lease as measured by *our*
+//! monotonic clock, and only over the time in which we could read them: neither a jump of a clock
+//! nor a database that was away makes a live worker look dead.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::Deserialize;
+use sqlx::{PgConnection, types::Json};
+use streamspace_common::{BootId, JobId, TenantId};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{
+    Engine,
+    controls::{Control, Controls},
+};
+use crate::{
+    claim, keys,
+    model::State,
+    notice::{Lane, Notices},
+};
+
+const EVERY: Duration = Duration::from_secs(1);
+/// The most that one gap between two readings counts as silence.
+const MOST_SILENCE: Duration = Duration::from_millis(1500);
+const FORGET_POSITIONS: Duration = Duration::from_secs(5);
+
+/// What is known of another worker.
+struct Seen {
+    beats: i64,
+    silent: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+struct Worker {
+    boot_id: BootId,
+    beats: i64,
+    /// By the database's clock; believed only for a worker that was never seen before.
+    age: f64,
+}
+
+struct Pulse {
+    workers: Vec<Worker>,
+    controls: Vec<Control>,
+    cancels: Vec<JobId>,
+    orphans: bool,
+    blocked: bool,
+}
+
+impl Engine {
+    pub(super) async fn pulse(self: Arc<Self>) {
+        let mut seen: HashMap<BootId, Seen> = HashMap::new();
+        let mut last_read: Option<Instant> = None;
+        let mut last_forgotten = Instant::now();
+        let mut scan_after = Instant::now();
+        loop {
+            match self.pulse_once(&mut seen, &mut last_read).await {
+                Ok(()) => {}
+                Err(error) => {
+                    last_read = None;
+                    warn!(%error, "the pulse could not read the database");
+                }
+            }
+            if Instant::now() >= scan_after {
+                let began = Instant::now();
+                if last_forgotten.elapsed() >= FORGET_POSITIONS {
+                    self.lanes.lock().expect("no panic while it was held").forget_positions();
+                    last_forgotten = began;
+                }
+                if let Err(error) = self.scan_lanes().await {
+                    warn!(%error, "the lanes could not be read");
+                }
+                // At most a tenth of the time, however slow an old snapshot makes it.
+                scan_after = Instant::now() + began.elapsed() * 10;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = self.pulse.notified() => {}
+                () = self.abandoned_ended.notified() => {
+                    self.abandoned.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+                    self.fetch.notify_one();
+                }
+                () = self.over.cancelled() => return,
+            }
+        }
+    }
+
+    async fn pulse_once(
+        &self,
+        seen: &mut HashMap<BootId, Seen>,
+        last_read: &mut Option<Instant>,
+    ) -> sqlx::Result<()> {
+        let mut conn = self.queue.db().direct().acquire().await?;
+        let pulse = read(&mut conn, self.boot()).await?;
+        let gap = last_read.map_or(Duration::ZERO, |at| at.elapsed()).min(MOST_SILENCE);
+        *last_read = Some(Instant::now());
+
+        self.set_controls(Controls::new(pulse.controls));
+        for job in pulse.cancels {
+            self.cancel(job);
+        }
+        let dead = silent(seen, &pulse.workers, gap, self.options.lease, self.options.heartbeat, self.boot());
+        let mut orphans = pulse.orphans;
+        for (boot, beats) in dead {
+            // Whoever removes the row at this beat has the last word; a beat in between saves it.
+            let removed = sqlx::query!("delete from workers where boot_id = $1 and beats = $2", boot.0, beats)
+                .execute(&mut *conn)
+                .await?
+                .rows_affected();
+            if removed > 0 {
+                warn!(%boot, "a worker was silent for its lease: taking over its jobs");
+                orphans = true;
+            }
+        }
+        if orphans {
+            let notices = rescue(&mut conn).await?;
+            self.queue.tell(notices);
+        }
+        if pulse.blocked {
+            let stuck = keys::stuck(&mut conn).await?;
+            if !stuck.is_empty() {
+                self.queue.tell(Notices { unblock: stuck.into_iter().collect(), ..Notices::default() });
+            }
+        }
+        Ok(())
+    }
+
+    fn set_controls(&self, controls: Controls) {
+        let mut current = self.controls.write().expect("no panic while it was held");
+        if **current != controls {
+            *current = Arc::new(controls);
+            drop(current);
+            self.fetch.notify_one();
+        }
+    }
+
+    /// Learns lanes that no notice told of.
+    async fn scan_lanes(&self) -> sqlx::Result<()> {
+        let mut conn = self.queue.db().direct().acquire().await?;
+        let found = claim::lanes(&mut conn).await?;
+        drop(conn);
+        let mut new = false;
+        let mut lanes = self.lanes.lock().expect("no panic while it was held");
+        for lane in found {
+            if self.serves(&lane) && !lanes.knows(&lane) {
+                lanes.wake(&lane, jiff::Timestamp::UNIX_EPOCH);
+                new = true;
+            }
+        }
+        drop(lanes);
+        if new {
+            self.fetch.notify_one();
+        }
+        Ok(())
+    }
+}
+
+async fn read(conn: &mut PgConnection, boot: BootId) -> sqlx::Result<Pulse> {
+    let row = sqlx::query!(
+        r#"select
+             (select coalesce(jsonb_agg(jsonb_build_object('boot_id', boot_id, 'beats', beats,
+                       'age', extract(epoch from queue.now() - beat_at))), '[]') from workers)
+               as "workers!: Json<Vec<Worker>>",
+             (select coalesce(jsonb_agg(jsonb_build_object('queue', queue, 'tenant_id', tenant_id,
+                       'paused', paused_at is not null, 'max_running', max_running, 'rate_count', rate_count,
+                       'rate_period_ms', rate_period_ms)), '[]') from queue_controls
+              where paused_at is not null or max_running is not null or rate_count is not null)
+               as "controls!: Json<Vec<Control>>",
+             array(select id from jobs where state = 'running' and boot_id = $1
+                   and cancel_requested_at is not null and cancel_delivered_at is null) as "cancels!",
+             (exists (select from jobs j where j.state = 'running'
+                      and not exists (select from workers w where w.boot_id = j.boot_id))
+              or exists (select from job_slots s
+                         where not exists (select from workers w where w.boot_id = s.boot_id))) as "orphans!",
+             exists (select from jobs where state = 'blocked') as "blocked!""#,
+        boot.0,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(Pulse {
+        workers: row.workers.0,
+        controls: row.controls.0,
+        cancels: row.cancels.into_iter().map(JobId).collect(),
+        orphans: row.orphans,
+        blocked: row.blocked,
+    })
+}
+
+/// The workers that have been silent for a lease, with the beat at which they fell silent.
+fn silent(
+    seen: &mut HashMap<BootId, Seen>,
+    workers: &[Worker],
+    gap: Duration,
+    lease: Duration,
+    heartbeat: Duration,
+    me: BootId,
+) -> Vec<(BootId, i64)> {
+    let alive: HashSet<BootId> = workers.iter().map(|worker| worker.boot_id).collect();
+    seen.retain(|boot, _| alive.contains(boot));
+    let mut dead = Vec::new();
+    for worker in workers.iter().filter(|worker| worker.boot_id != me) {
+        match seen.get_mut(&worker.boot_id) {
+            Some(known) if known.beats == worker.beats => {
+                known.silent += gap;
+                if known.silent >= lease {
+                    dead.push((worker.boot_id, worker.beats));
+                }
+            }
+            Some(known) => *known = Seen { beats: worker.beats, silent: Duration::ZERO },
+            None => {
+                // Dead since before we started, by the only clock that there is.
+                let long_ago = worker.age > (lease + heartbeat).as_secs_f64();
+                let silent = if long_ago { lease } else { Duration::ZERO };
+                seen.insert(worker.boot_id, Seen { beats: worker.beats, silent });
+            }
+        }
+    }
+    dead
+}
+
+/// Takes jobs and slots from processes that are gone. Raising the fence makes whatever a
+/// not-so-dead process still says about them stale.
+async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
+    let mut tx = sqlx::Connection::begin(conn).await?;
+    let rows = sqlx::query!(
+        r#"with lost as materialized (
+             select id from jobs
+             where state = 'running' and not exists (select from workers w where w.boot_id = jobs.boot_id)
+             order by id limit 5000 for update skip locked)
+           update jobs j set
+                  state = (case when j.cancel_requested_at is not null then 'cancelled'
+                                when j.attempt >= j.max_attempts then 'failed' else 'queued' end)::job_state,
+                  fence = j.fence + 1, row_version = j.row_version + 1, boot_id = null, park_key = null,
+                  finished_at = case when j.cancel_requested_at is not null or j.attempt >= j.max_attempts
+                                     then queue.now() end,
+                  cancel_stopped_at = case when j.cancel_requested_at is not null then queue.now() end,
+                  errors = queue.append_error(j.errors, jsonb_build_object('attempt', j.attempt,
+                             'kind', 'worker_lost', 'message', 'the worker that ran it stopped answering'))
+           from lost where j.id = lost.id
+           returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.state as "state: State", j.lane,
+                     j.order_at, j.row_version, j.unique_mode"#,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let over: Vec<_> =
+        rows.iter().filter(|row| row.state.is_terminal() && row.unique_mode == 2).map(|row| row.id.0).collect();
+    if !over.is_empty() {
+        sqlx::query!("delete from job_keys where job_id = any($1)", &over).execute(&mut *tx).await?;
+    }
+    let freed = sqlx::query_scalar!(
+        "delete from job_slots s where not exists (select from workers w where w.boot_id = s.boot_id) returning key",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    if !rows.is_empty() {
+        info!("rescued {} jobs", rows.len());
+        metrics::counter!("streamspace_rescued_total").increment(rows.len() as u64);
+    }
+    let mut notices = Notices { unblock: freed.into_iter().collect(), ..Notices::default() };
+    for row in rows {
+        notices.changed(row.id, row.row_version);
+        if row.state == State::Queued {
+            notices.claimable(Lane { name: row.lane, tenant: row.tenant }, row.order_at.to_jiff());
+        }
+    }
+    Ok(notices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(3);
+    const BEAT: Duration = Duration::from_secs(1);
+
+    fn worker(boot: BootId, beats: i64, age: f64) -> Worker {
+        Worker { boot_id: boot, beats, age }
+    }
+
+    #[test]
+    fn silence_is_measured_by_our_own_clock() {
+        let (mut seen, boot, me) = (HashMap::new(), BootId::new(), BootId::new());
+        let mut look = |beats, age| silent(&mut seen, &[worker(boot, beats, age)], BEAT, LEASE, BEAT, me);
+        assert!(look(1, 0.1).is_empty());
+        // The database's clock jumped by an hour: no matter.
+        assert!(look(2, 3600.0).is_empty());
+        assert!(look(2, 3600.0).is_empty());
+        assert!(look(2, -3600.0).is_empty());
+        assert_eq!(look(2, 0.0), [(boot, 2)]);
+        assert!(look(3, 0.0).is_empty());
+    }
+
+    #[test]
+    fn who_was_dead_before_we_came_is_dead_at_the_second_look() {
+        let (mut seen, boot, me) = (HashMap::new(), BootId::new(), BootId::new());
+        let mut look = |age| silent(&mut seen, &[worker(boot, 7, age)], BEAT, LEASE, BEAT, me);
+        assert!(look(60.0).is_empty());
+        assert_eq!(look(61.0), [(boot, 7)]);
+    }
+
+    #[test]
+    fn nobody_declares_itself_dead() {
+        let (mut seen, me) = (HashMap::new(), BootId::new());
+        for _ in 0..10 {
+            assert!(silent(&mut seen, &[worker(me, 1, 99.0)], BEAT, LEASE, BEAT, me).is_empty());
+        }
+    }
+}

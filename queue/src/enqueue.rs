@@ -1,0 +1,318 @@
+//! Enqueue: rows in the caller's own transaction. Commit = visible, rollback = gone.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use streamspace_common::{Creator, JobId, TenantId, UserId};
+use uuid::Uuid;
+
+use crate::{
+    job::{Job, Slot, Unique},
+    model::State,
+    notice::Lane,
+    tx::Tx,
+};
+
+/// How one job differs from its kind's defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub delay: Option<Duration>,
+    pub run_at: Option<Timestamp>,
+    /// -100 to 100. One step is worth a minute of waiting, so nothing starves.
+    pub priority: i16,
+    pub queue: Option<String>,
+    pub max_attempts: Option<i32>,
+    pub parent: Option<JobId>,
+    /// Who made it, when that is not the transaction's actor: a schedule.
+    pub creator: Option<Creator>,
+    /// Whose it is to see, when that is not the actor's person.
+    pub user: Option<UserId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enqueued {
+    pub id: JobId,
+    /// The job was there already, under the same unique key.
+    pub duplicate: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EnqueueError {
+    #[error("the payload of {kind} is not JSON")]
+    Payload { kind: String, source: serde_json::Error },
+    #[error("the payload of {kind} has {size} bytes; carry ids, not copies (at most {MAX_ARGS})")]
+    TooLarge { kind: String, size: usize },
+    #[error("the key {key:?} changes hands too fast to tell which job holds it")]
+    Contended { key: String },
+    #[error("database")]
+    Db(#[from] sqlx::Error),
+}
+
+impl streamspace_common::Classified for EnqueueError {
+    fn kind(&self) -> streamspace_common::ErrorKind {
+        match self {
+            Self::Db(error) => error.kind(),
+            Self::Contended { .. } => streamspace_common::ErrorKind::Conflict,
+            Self::Payload { .. } | Self::TooLarge { .. } => streamspace_common::ErrorKind::Internal,
+        }
+    }
+}
+
+const MAX_ARGS: usize = 64 * 1024;
+/// Rows of one statement.
+const CHUNK: usize = 500;
+
+/// One job, with its kind's defaults.
+pub async fn enqueue<J: Job>(tx: &mut Tx, job: J) -> Result<Enqueued, EnqueueError> {
+    enqueue_with(tx, job, Options::default()).await
+}
+
+pub async fn enqueue_with<J: Job>(tx: &mut Tx, job: J, options: Options) -> Result<Enqueued, EnqueueError> {
+    let prepared = Prepared::of(tx, &job)?;
+    enqueue_prepared(tx, &Policy::of::<J>(), prepared, &options).await
+}
+
+/// Many jobs of one kind, in statements of 500. Kinds with a unique key go one by one.
+pub async fn enqueue_many<J: Job>(
+    tx: &mut Tx,
+    jobs: impl IntoIterator<Item = J>,
+    options: &Options,
+) -> Result<Vec<JobId>, EnqueueError> {
+    let policy = Policy::of::<J>();
+    let mut ids = Vec::new();
+    let mut batch = Vec::with_capacity(CHUNK);
+    for job in jobs {
+        let prepared = Prepared::of(tx, &job)?;
+        if prepared.unique.is_some() {
+            ids.push(enqueue_prepared(tx, &policy, prepared, options).await?.id);
+            continue;
+        }
+        ids.push(prepared.id);
+        batch.push(prepared);
+        if batch.len() == CHUNK {
+            insert(tx, &policy, std::mem::take(&mut batch), options).await?;
+        }
+    }
+    if !batch.is_empty() {
+        insert(tx, &policy, batch, options).await?;
+    }
+    Ok(ids)
+}
+
+/// What a kind says of all its jobs.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub kind: &'static str,
+    pub queue: &'static str,
+    pub version: i16,
+    pub timeout: Duration,
+    pub attempts: i32,
+}
+
+impl Policy {
+    pub(crate) fn of<J: Job>() -> Self {
+        Self { kind: J::KIND, queue: J::QUEUE, version: J::VERSION, timeout: J::TIMEOUT, attempts: J::ATTEMPTS }
+    }
+}
+
+/// What one job says of itself.
+pub(crate) struct Prepared {
+    id: JobId,
+    args: Value,
+    /// Key and limit, both joined: a row has few, most have none.
+    slots: Option<(String, String)>,
+    unique: Option<Unique>,
+}
+
+const SEPARATOR: &str = "\u{1f}";
+
+impl Prepared {
+    fn of<J: Job>(tx: &Tx, job: &J) -> Result<Self, EnqueueError> {
+        let args = serde_json::to_value(job)
+            .map_err(|source| EnqueueError::Payload { kind: J::KIND.to_owned(), source })?;
+        Self::new(J::KIND, tx.tenant(), args, job.slots(), job.unique())
+    }
+
+    pub(crate) fn new(
+        kind: &str,
+        tenant: TenantId,
+        args: Value,
+        slots: Vec<Slot>,
+        unique: Option<Unique>,
+    ) -> Result<Self, EnqueueError> {
+        let size = args.to_string().len();
+        if size > MAX_ARGS {
+            return Err(EnqueueError::TooLarge { kind: kind.to_owned(), size });
+        }
+        let slots = (!slots.is_empty()).then(|| {
+            let keys: Vec<_> = slots.iter().map(|slot| stored_key(tenant, slot)).collect();
+            let limits: Vec<_> = slots.iter().map(|slot| slot.limit.to_string()).collect();
+            (keys.join(SEPARATOR), limits.join(SEPARATOR))
+        });
+        Ok(Self { id: JobId::new(), args, slots, unique })
+    }
+}
+
+/// Keys of tenants can't meet: each carries its tenant.
+fn stored_key(tenant: TenantId, slot: &Slot) -> String {
+    let key = slot.key.replace(SEPARATOR, " ");
+    if slot.everywhere { format!("*/{key}") } else { format!("{}/{key}", tenant.0.simple()) }
+}
+
+pub(crate) async fn enqueue_prepared(
+    tx: &mut Tx,
+    policy: &Policy,
+    prepared: Prepared,
+    options: &Options,
+) -> Result<Enqueued, EnqueueError> {
+    let id = prepared.id;
+    if let Some(unique) = &prepared.unique
+        && let Some(holder) = take_unique_key(tx, policy.kind, unique, id).await?
+    {
+        return Ok(Enqueued { id: holder, duplicate: true });
+    }
+    insert(tx, policy, vec![prepared], options).await?;
+    Ok(Enqueued { id, duplicate: false })
+}
+
+/// Takes the key for `id`, or tells who holds it. The primary key decides races: a second taker
+/// waits for the first one's commit.
+async fn take_unique_key(
+    tx: &mut Tx,
+    kind: &str,
+    unique: &Unique,
+    id: JobId,
+) -> Result<Option<JobId>, EnqueueError> {
+    let tenant = tx.tenant();
+    let ttl = unique.ttl.map(|ttl| ttl.as_millis() as i64);
+    for _ in 0..8 {
+        let conn = tx.conn().await?;
+        let taken = sqlx::query_scalar!(
+            "insert into job_keys as k (tenant_id, kind, key, job_id, until)
+             values ($1, $2, $3, $4, queue.now() + $5::bigint * interval '1 ms')
+             on conflict (tenant_id, kind, key) do update set job_id = excluded.job_id, until = excluded.until
+             where k.until <= queue.now()
+             returning 1",
+            tenant.0,
+            kind,
+            unique.key,
+            id.0,
+            ttl,
+        )
+        .fetch_optional(&mut *conn)
+        .await?;
+        if taken.is_some() {
+            return Ok(None);
+        }
+        let holder = sqlx::query_scalar!(
+            r#"select job_id as "id: JobId" from job_keys where tenant_id = $1 and kind = $2 and key = $3"#,
+            tenant.0,
+            kind,
+            unique.key,
+        )
+        .fetch_optional(conn)
+        .await?;
+        if let Some(holder) = holder {
+            return Ok(Some(holder));
+        }
+        // Released between the two statements: try to take it again.
+    }
+    Err(EnqueueError::Contended { key: unique.key.clone() })
+}
+
+async fn insert(
+    tx: &mut Tx,
+    policy: &Policy,
+    jobs: Vec<Prepared>,
+    options: &Options,
+) -> Result<(), EnqueueError> {
+    let tenant = tx.tenant();
+    let creator = options.creator.unwrap_or(tx.actor().by);
+    let (creator_type, creator_id) = creator.columns();
+    let user = options.user.or(tx.actor().user).map(|user| user.0);
+    let request = tx.request().clone();
+    let release = tx.queue().release().0;
+    let queue = options.queue.as_deref().unwrap_or(policy.queue);
+    let unique_mode = jobs.iter().find_map(|job| job.unique.as_ref()).map_or(0, |unique| unique.while_ as i16);
+    let unique_key = jobs.iter().find_map(|job| job.unique.as_ref()).map(|unique| unique.key.clone());
+
+    let ids: Vec<Uuid> = jobs.iter().map(|job| job.id.0).collect();
+    let keyed = jobs.iter().any(|job| job.slots.is_some());
+    let (mut slot_keys, mut slot_limits) = (Vec::new(), Vec::new());
+    let mut args = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let (keys, limits) = job.slots.unzip();
+        slot_keys.push(keys);
+        slot_limits.push(limits);
+        args.push(job.args);
+    }
+    let delay = options.delay.map(|delay| delay.as_millis() as i64);
+    let run_at = options.run_at.map(jiff_sqlx::Timestamp::from);
+
+    let inserted = sqlx::query!(
+        r#"with at as materialized (
+             select queue.now() as now,
+                    coalesce($5::timestamptz, queue.now() + coalesce($6::bigint, 0) * interval '1 ms') as run_at)
+           insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms, max_attempts,
+                             state, version, priority, unique_mode, kind, queue, lane, unique_key,
+                             slot_keys, slot_limits, blocked_on,
+                             parent_id, user_id, creator_type, creator_id, request_id, traceparent, args)
+           select u.id, $1, greatest(at.run_at, at.now), greatest(at.run_at, at.now) - $7::smallint * interval '1 minute',
+                  at.now, $8, $9, $10,
+                  (case when at.run_at > at.now then 'scheduled' when full_.key is not null then 'blocked'
+                        else 'queued' end)::job_state,
+                  $11, $7, $12, $13, $14, $14, $15,
+                  string_to_array(u.slot_keys, E'\x1f'), string_to_array(u.slot_limits, E'\x1f')::smallint[],
+                  case when at.run_at > at.now then null else full_.key end,
+                  $16, $17, $18, $19, $20, $21, u.args
+           from at, unnest($2::uuid[], $3::jsonb[], $4::text[], $22::text[]) as u(id, args, slot_keys, slot_limits)
+           left join lateral (
+             select s.key from unnest(string_to_array(u.slot_keys, E'\x1f'),
+                                      string_to_array(u.slot_limits, E'\x1f')::smallint[]) as s(key, n)
+             where $23 and (select count(*) from job_slots x where x.key = s.key) >= s.n
+             limit 1) full_ on $23
+           returning id as "id: JobId", state as "state: State", lane, order_at, run_at, blocked_on, row_version"#,
+        tenant.0,
+        &ids,
+        &args,
+        &slot_keys as &[Option<String>],
+        run_at as Option<jiff_sqlx::Timestamp>,
+        delay,
+        options.priority.clamp(-100, 100),
+        release,
+        policy.timeout.as_millis() as i64,
+        options.max_attempts.unwrap_or(policy.attempts).max(1),
+        policy.version,
+        unique_mode,
+        policy.kind,
+        queue,
+        unique_key,
+        options.parent.map(|parent| parent.0),
+        user,
+        creator_type,
+        creator_id,
+        request.id,
+        request.traceparent,
+        &slot_limits as &[Option<String>],
+        keyed,
+    )
+    .fetch_all(tx.conn().await?)
+    .await?;
+
+    let notices = tx.notices();
+    for job in inserted {
+        match (job.state, job.blocked_on) {
+            (State::Blocked, Some(key)) => {
+                // Its holder may have ended while this transaction was open: look after the commit.
+                notices.unblock.insert(key);
+            }
+            (State::Queued, _) => {
+                notices.claimable(Lane { name: job.lane, tenant }, job.order_at.to_jiff());
+            }
+            _ => notices.due(job.run_at.to_jiff()),
+        }
+        notices.changed(job.id, job.row_version);
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! Concurrency keys: a slot is a row that a job holds, so a limit can't be passed and nothing leaks.
+//!
+//! A claimed job that lacks a slot becomes `blocked`, out of the claim index. Whoever frees a slot
+//! promotes the oldest that wait for it, *after* its commit; whoever blocks a job looks once more
+//! after its own. The later of the two sees both, so no job is forgotten; a crash between commit and
+//! look is mended by the sweep.
+
+use sqlx::{PgConnection, Postgres};
+use streamspace_common::{BootId, JobId, TenantId};
+
+use crate::{
+    db::Db,
+    notice::{Lane, Notices},
+};
+
+/// Takes the slots of claimed jobs. Those that lack one are blocked again, at no cost of an
+/// attempt; the keys they lack are returned with them.
+pub(crate) async fn take_slots(
+    conn: &mut PgConnection,
+    boot: BootId,
+    jobs: &[JobId],
+    fences: &[i64],
+) -> sqlx::Result<Vec<(JobId, String)>> {
+    let jobs: Vec<_> = jobs.iter().map(|job| job.0).collect();
+    let mut tx = sqlx::Connection::begin(conn).await?;
+    // In the order of the keys, so that two claims can't wait for each other.
+    let lacking = sqlx::query!(
+        r#"with wanted as (
+             select j.id, c.fence, s.key, s.n,
+                    row_number() over (partition by s.key order by j.order_at, j.id) as place
+             from unnest($2::uuid[], $3::bigint[]) as c(id, fence)
+             join jobs j on j.id = c.id and j.fence = c.fence
+             cross join lateral unnest(j.slot_keys, j.slot_limits) as s(key, n)),
+           taken as (
+             insert into job_slots (key, slot_no, job_id, fence, boot_id)
+             select w.key, f.slot_no, w.id, w.fence, $1 from wanted w
+             cross join lateral (
+               select g as slot_no from generate_series(1, w.n) as g
+               where not exists (select from job_slots x where x.key = w.key and x.slot_no = g)
+               order by g offset w.place - 1 limit 1) f
+             order by w.key, f.slot_no
+             on conflict (key, slot_no) do nothing
+             returning key, job_id)
+           select w.id as "id!: JobId", min(w.key) as "key!" from wanted w
+           where not exists (select from taken t where t.key = w.key and t.job_id = w.id)
+           group by w.id"#,
+        boot.0,
+        &jobs,
+        fences,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    if !lacking.is_empty() {
+        let ids: Vec<_> = lacking.iter().map(|job| job.id.0).collect();
+        let keys: Vec<_> = lacking.iter().map(|job| job.key.clone()).collect();
+        sqlx::query!("delete from job_slots where job_id = any($1) and boot_id = $2", &ids, boot.0)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query!(
+            "update jobs j set state = 'blocked', blocked_on = b.key, boot_id = null,
+                    attempt = j.attempt - 1, fence = j.fence + 1, row_version = j.row_version + 1
+             from unnest($1::uuid[], $2::text[]) as b(id, key)
+             where j.id = b.id and j.boot_id = $3",
+            &ids,
+            &keys,
+            boot.0,
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(lacking.into_iter().map(|job| (job.id, job.key)).collect())
+}
+
+/// Moves the oldest jobs that wait for these keys back into their lanes, as many as there are free
+/// slots. Promoting one too many costs a claim: it is blocked again.
+pub(crate) async fn unblock(db: &Db, keys: &[String]) -> sqlx::Result<Notices> {
+    let mut tx = db.begin().await?;
+    let notices = unblock_in(&mut *tx, keys).await?;
+    tx.commit().await?;
+    Ok(notices)
+}
+
+async fn unblock_in<'c>(conn: impl sqlx::Executor<'c, Database = Postgres>, keys: &[String]) -> sqlx::Result<Notices> {
+    let promoted = sqlx::query!(
+        r#"update jobs j set state = 'queued', blocked_on = null, row_version = j.row_version + 1
+           from (
+             select b.id from unnest($1::text[]) as k(key)
+             cross join lateral (
+               select s.n - (select count(*) from job_slots x where x.key = k.key) as free
+               from jobs f, unnest(f.slot_keys, f.slot_limits) as s(key, n)
+               where f.state = 'blocked' and f.blocked_on = k.key and s.key = k.key
+               order by f.order_at, f.id limit 1) l
+             cross join lateral (
+               select id from jobs where state = 'blocked' and blocked_on = k.key
+               order by order_at, id limit greatest(l.free, 0) for update skip locked) b) p
+           where j.id = p.id
+           returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.lane, j.order_at, j.row_version"#,
+        keys,
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut notices = Notices::default();
+    for job in promoted {
+        notices.claimable(Lane { name: job.lane, tenant: job.tenant }, job.order_at.to_jiff());
+        notices.changed(job.id, job.row_version);
+    }
+    Ok(notices)
+}
+
+/// Keys that jobs wait for although a slot is free: left by a process that died between freeing
+/// the slot and looking who waits. At most 500 a call.
+pub(crate) async fn stuck(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"with recursive waiting as (
+             (select blocked_on as key from jobs where state = 'blocked' order by blocked_on limit 1)
+             union all
+             select (select j.blocked_on from jobs j where j.state = 'blocked' and j.blocked_on > w.key
+                     order by j.blocked_on limit 1)
+             from waiting w where w.key is not null)
+           select w.key as "key!" from waiting w
+           cross join lateral (
+             select s.n from jobs f, unnest(f.slot_keys, f.slot_limits) as s(key, n)
+             where f.state = 'blocked' and f.blocked_on = w.key and s.key = w.key
+             order by f.order_at, f.id limit 1) l
+           where (select count(*) from job_slots x where x.key = w.key) < l.n
+           limit 500"#,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Frees the slots of an abandoned attempt whose task has ended at last.
+pub(crate) async fn free_abandoned(db: &Db, job: JobId, fence: i64) -> sqlx::Result<Vec<String>> {
+    let mut tx = db.begin().await?;
+    let keys = sqlx::query_scalar!("delete from job_slots where job_id = $1 and fence = $2 returning key", job.0, fence)
+        .fetch_all(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(keys)
+}

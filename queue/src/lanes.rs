@@ -1,0 +1,282 @@
+//! Which lanes a process claims from next, and from where in each.
+//!
+//! A lane is one tenant's jobs in one queue. Claims name lanes and start at the remembered
+//! position, so they walk neither over other tenants' backlogs nor over the dead index entries
+//! that an old snapshot keeps. Lanes with work take turns; a position may be wrong only upwards,
+//! and whatever becomes claimable below it lowers it.
+
+use std::collections::{HashMap, VecDeque};
+
+use jiff::Timestamp;
+use streamspace_common::TenantId;
+use uuid::Uuid;
+
+use crate::notice::Lane;
+
+/// A place in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    pub at: Timestamp,
+    pub id: Uuid,
+}
+
+impl Position {
+    pub(crate) const START: Self = Self { at: Timestamp::UNIX_EPOCH, id: Uuid::nil() };
+}
+
+/// One lane's part of a claim.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ask {
+    pub lane: Lane,
+    pub from: Position,
+    pub most: usize,
+    woken: u64,
+}
+
+/// Lanes that one claim names at most.
+const LANES_PER_CLAIM: usize = 16;
+
+/// The rules of sharing, and who runs what in this process.
+pub(crate) struct Share<'a> {
+    /// Free slots of this process.
+    pub free: usize,
+    pub concurrency: usize,
+    /// The part of a queue's slots that a tenant may hold while another one waits there.
+    pub fair_share: f64,
+    /// Running here: by tenant, and by queue and tenant.
+    pub of_tenant: &'a dyn Fn(TenantId) -> usize,
+    pub of_lane: &'a dyn Fn(&str, TenantId) -> usize,
+    /// Whether the lane may be claimed now: not paused, and not limited (those go another way).
+    pub open: &'a dyn Fn(&Lane) -> bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Lanes {
+    /// Lanes that have work, as far as is known.
+    known: HashMap<Lane, Known>,
+    turns: VecDeque<Lane>,
+    /// How many lanes with work each queue has.
+    busy: HashMap<String, usize>,
+    wakes: u64,
+}
+
+struct Known {
+    from: Position,
+    /// The wake that was heard last: one that comes during a claim is not taken for answered.
+    woken: u64,
+}
+
+impl Lanes {
+    /// Something at `at` became claimable. Returns whether the lane was idle before.
+    pub(crate) fn wake(&mut self, lane: &Lane, at: Timestamp) -> bool {
+        self.wakes += 1;
+        let from = Position { at, id: Uuid::nil() };
+        if let Some(known) = self.known.get_mut(lane) {
+            known.woken = self.wakes;
+            known.from = known.from.min(from);
+            return false;
+        }
+        self.known.insert(lane.clone(), Known { from, woken: self.wakes });
+        *self.busy.entry(lane.queue().to_owned()).or_default() += 1;
+        self.turns.push_back(lane.clone());
+        true
+    }
+
+    pub(crate) fn knows(&self, lane: &Lane) -> bool {
+        self.known.contains_key(lane)
+    }
+
+    /// Positions are hints; now and then they are forgotten, so that a lost notice costs seconds.
+    pub(crate) fn forget_positions(&mut self) {
+        for known in self.known.values_mut() {
+            known.from = Position::START;
+        }
+    }
+
+    /// The lanes of the next claim, whose turn it is, each with its share of the free slots.
+    ///
+    /// One slot of a process is kept for tenants that have nothing running here, so that a new
+    /// tenant never waits for another one's long jobs.
+    pub(crate) fn ask(&mut self, share: &Share<'_>) -> Vec<Ask> {
+        let reserve = usize::from(share.concurrency > 1);
+        let only_newcomers = share.free <= reserve;
+        let budget = if only_newcomers { share.free.min(1) } else { share.free - reserve };
+        if budget == 0 {
+            return Vec::new();
+        }
+        let cap = ((share.concurrency as f64 * share.fair_share).ceil() as usize).max(1);
+        let mut asks: Vec<Ask> = Vec::new();
+        let mut passed = VecDeque::new();
+        while asks.len() < LANES_PER_CLAIM.min(budget) {
+            let Some(lane) = self.turns.pop_front() else { break };
+            let Some(known) = self.known.get(&lane) else { continue };
+            let shared = self.busy.get(lane.queue()).copied().unwrap_or(0) > 1;
+            let mut room = budget;
+            if shared {
+                room = room.min(cap.saturating_sub((share.of_lane)(lane.queue(), lane.tenant)));
+            }
+            if only_newcomers && (share.of_tenant)(lane.tenant) > 0 {
+                room = 0;
+            }
+            if room == 0 || !(share.open)(&lane) {
+                passed.push_back(lane);
+                continue;
+            }
+            asks.push(Ask { from: known.from, woken: known.woken, most: room, lane });
+        }
+        // Who was passed over keeps its place at the front.
+        while let Some(lane) = passed.pop_back() {
+            self.turns.push_front(lane);
+        }
+        divide(&mut asks, budget);
+        asks
+    }
+
+    /// Puts a lane that was asked back in line, or lets it rest when it is drained.
+    pub(crate) fn answered(&mut self, ask: Ask, claimed: usize, last: Option<Position>) {
+        let Some(known) = self.known.get_mut(&ask.lane) else { return };
+        if known.woken == ask.woken {
+            if claimed < ask.most {
+                self.rest(&ask.lane);
+                return;
+            }
+            if let Some(last) = last {
+                known.from = last;
+            }
+        }
+        self.turns.push_back(ask.lane);
+    }
+
+    /// The claim failed: its lanes are as they were.
+    pub(crate) fn unanswered(&mut self, asks: Vec<Ask>) {
+        self.turns.extend(asks.into_iter().map(|ask| ask.lane));
+    }
+
+    /// Lanes with work for which `wanted` holds.
+    pub(crate) fn select(&self, wanted: impl Fn(&Lane) -> bool) -> Vec<Lane> {
+        self.turns.iter().filter(|lane| wanted(lane)).cloned().collect()
+    }
+
+    /// Takes a lane out of its turn, to be claimed in another way than by turns.
+    pub(crate) fn take(&mut self, lane: &Lane, most: usize) -> Option<Ask> {
+        let place = self.turns.iter().position(|waiting| waiting == lane)?;
+        self.turns.remove(place);
+        let known = self.known.get(lane)?;
+        Some(Ask { lane: lane.clone(), from: known.from, most, woken: known.woken })
+    }
+
+    fn rest(&mut self, lane: &Lane) {
+        self.known.remove(lane);
+        if let Some(busy) = self.busy.get_mut(lane.queue()) {
+            *busy -= 1;
+            if *busy == 0 {
+                self.busy.remove(lane.queue());
+            }
+        }
+    }
+}
+
+/// Divides the budget among the asks, none above its room; what one can't use another may.
+fn divide(asks: &mut [Ask], budget: usize) {
+    let mut order: Vec<usize> = (0..asks.len()).collect();
+    order.sort_by_key(|&i| asks[i].most);
+    let mut left = budget;
+    for (done, &i) in order.iter().enumerate() {
+        let even = left.div_ceil(asks.len() - done);
+        asks[i].most = asks[i].most.min(even);
+        left -= asks[i].most;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(queue: &str, tenant: u128) -> Lane {
+        Lane { name: queue.into(), tenant: TenantId(Uuid::from_u128(tenant)) }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    fn ask(lanes: &mut Lanes, free: usize, running: &dyn Fn(TenantId) -> usize) -> Vec<Ask> {
+        lanes.ask(&Share {
+            free,
+            concurrency: 10,
+            fair_share: 0.5,
+            of_tenant: running,
+            of_lane: &|_, tenant| running(tenant),
+            open: &|_| true,
+        })
+    }
+
+    #[test]
+    fn one_tenant_alone_takes_all_but_the_kept_slot() {
+        let mut lanes = Lanes::default();
+        lanes.wake(&lane("a", 1), at(5));
+        let asks = ask(&mut lanes, 10, &|_| 0);
+        assert_eq!(asks.iter().map(|ask| ask.most).collect::<Vec<_>>(), [9]);
+    }
+
+    #[test]
+    fn the_kept_slot_is_for_a_tenant_with_nothing_running() {
+        let mut lanes = Lanes::default();
+        lanes.wake(&lane("a", 1), at(5));
+        let running = |tenant: TenantId| if tenant.0.as_u128() == 1 { 9 } else { 0 };
+        assert!(ask(&mut lanes, 1, &running).is_empty());
+        lanes.wake(&lane("a", 2), at(9));
+        let asks = ask(&mut lanes, 1, &running);
+        assert_eq!(asks.len(), 1);
+        assert_eq!((asks[0].lane.clone(), asks[0].most), (lane("a", 2), 1));
+    }
+
+    #[test]
+    fn nobody_passes_the_fair_share_while_another_waits() {
+        let mut lanes = Lanes::default();
+        lanes.wake(&lane("a", 1), at(5));
+        lanes.wake(&lane("a", 2), at(5));
+        let running = |tenant: TenantId| if tenant.0.as_u128() == 1 { 4 } else { 0 };
+        let asks = ask(&mut lanes, 6, &running);
+        let of = |tenant: u128| asks.iter().find(|ask| ask.lane == lane("a", tenant)).map(|ask| ask.most);
+        assert_eq!((of(1), of(2)), (Some(1), Some(4)));
+    }
+
+    #[test]
+    fn a_wake_during_the_claim_keeps_the_lane() {
+        let mut lanes = Lanes::default();
+        lanes.wake(&lane("a", 1), at(5));
+        let asked = ask(&mut lanes, 10, &|_| 0).remove(0);
+        lanes.wake(&lane("a", 1), at(3));
+        lanes.answered(asked, 0, None);
+        let again = ask(&mut lanes, 10, &|_| 0);
+        assert_eq!(again[0].from.at, at(3));
+    }
+
+    #[test]
+    fn a_drained_lane_rests_until_it_is_woken() {
+        let mut lanes = Lanes::default();
+        lanes.wake(&lane("a", 1), at(5));
+        let asked = ask(&mut lanes, 10, &|_| 0).remove(0);
+        lanes.answered(asked, 3, Some(Position { at: at(7), id: Uuid::nil() }));
+        assert!(ask(&mut lanes, 10, &|_| 0).is_empty());
+        assert!(lanes.wake(&lane("a", 1), at(9)));
+    }
+
+    #[test]
+    fn lanes_take_turns() {
+        let mut lanes = Lanes::default();
+        for tenant in 0..40 {
+            lanes.wake(&lane("a", tenant), at(1));
+        }
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..10 {
+            for asked in ask(&mut lanes, 6, &|_| 0) {
+                seen.insert(asked.lane.clone());
+                let most = asked.most;
+                lanes.answered(asked, most, Some(Position { at: at(1), id: Uuid::nil() }));
+            }
+        }
+        assert_eq!(seen.len(), 40);
+    }
+}

@@ -1,0 +1,121 @@
+//! Tells other processes what was committed: one task and one connection per process.
+//!
+//! NOTIFY inside a working transaction takes a database-wide lock until its commit is flushed,
+//! which ends group commit for everyone. So transactions hand their notices over after the commit,
+//! and this task sends at most one NOTIFY every 2 ms.
+
+use std::{sync::Mutex, time::Duration};
+
+use sqlx::{Connection, PgConnection};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::{
+    bus::{Bus, Remote},
+    db::Db,
+    keys,
+    notice::Notices,
+    wire,
+};
+
+const PACE: Duration = Duration::from_millis(2);
+
+pub(crate) struct Notifier {
+    pending: Mutex<Notices>,
+    work: Notify,
+}
+
+impl Notifier {
+    pub(crate) fn new() -> Self {
+        Self { pending: Mutex::new(Notices::default()), work: Notify::new() }
+    }
+
+    pub(crate) fn send(&self, notices: Notices) {
+        self.pending.lock().expect("no panic while it was held").merge(notices);
+        self.work.notify_one();
+    }
+
+    fn take(&self) -> Notices {
+        std::mem::take(&mut *self.pending.lock().expect("no panic while it was held"))
+    }
+
+    /// Runs until `stop`, then sends what is left.
+    pub(crate) async fn run(&self, db: Db, bus: Bus, me: Uuid, stop: CancellationToken) {
+        let mut connection: Option<PgConnection> = None;
+        let mut last = Instant::now();
+        loop {
+            tokio::select! {
+                () = self.work.notified() => {}
+                () = stop.cancelled() => {
+                    self.flush(&db, &bus, me, &mut connection).await;
+                    return;
+                }
+            }
+            // The first notice after a quiet time leaves at once; the next wait for company.
+            tokio::time::sleep_until(last + PACE).await;
+            self.flush(&db, &bus, me, &mut connection).await;
+            last = Instant::now();
+        }
+    }
+
+    async fn flush(&self, db: &Db, bus: &Bus, me: Uuid, connection: &mut Option<PgConnection>) {
+        let mut notices = self.take();
+        if !notices.unblock.is_empty() {
+            let freed: Vec<String> = std::mem::take(&mut notices.unblock).into_iter().collect();
+            match keys::unblock(db, &freed).await {
+                Ok(unblocked) => {
+                    bus.tell_engines(&unblocked);
+                    notices.merge(unblocked);
+                }
+                // The sweep of every worker finds them within seconds.
+                Err(error) => warn!(%error, "could not unblock {} keys", freed.len()),
+            }
+        }
+        if notices.is_empty() {
+            return;
+        }
+        let (engine, mut live) = wire::encode(me, &notices);
+        if let Remote::Redis(redis) = bus.remote() {
+            redis.publish(std::mem::take(&mut live));
+        }
+        let mut messages: Vec<(&str, String)> = engine.into_iter().map(|p| (wire::ENGINE, p)).collect();
+        messages.extend(live.into_iter().map(|p| (wire::LIVE, p)));
+        if messages.is_empty() {
+            return;
+        }
+        if let Err(error) = Self::notify(db, connection, &messages).await {
+            *connection = None;
+            warn!(%error, "a notice was not sent; polls will find what it told");
+        }
+    }
+
+    async fn notify(
+        db: &Db,
+        connection: &mut Option<PgConnection>,
+        messages: &[(&str, String)],
+    ) -> sqlx::Result<()> {
+        let open = match connection {
+            Some(open) => open,
+            None => {
+                let options = db.direct().connect_options();
+                let open = PgConnection::connect_with(&options);
+                let mut open = tokio::time::timeout(Duration::from_secs(5), open)
+                    .await
+                    .map_err(|_| sqlx::Error::PoolTimedOut)??;
+                // A notice lost in a crash costs a poll, so it need not wait for the disk.
+                sqlx::query("set synchronous_commit = off").execute(&mut open).await?;
+                connection.insert(open)
+            }
+        };
+        let (channels, payloads): (Vec<&str>, Vec<&str>) =
+            messages.iter().map(|(channel, payload)| (*channel, payload.as_str())).unzip();
+        let send = sqlx::query("select pg_notify(c, p) from unnest($1::text[], $2::text[]) as m(c, p)")
+            .bind(&channels)
+            .bind(&payloads)
+            .execute(open);
+        tokio::time::timeout(Duration::from_secs(5), send).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        Ok(())
+    }
+}
