@@ -1,10 +1,8 @@
 //! One attempt at a job: what its handler holds.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -174,7 +172,7 @@ impl Attempt {
         // it changes nothing when the commit went through, and runs the job again when not.
         tx.commit().await?;
         self.hold.committed.store(true, Ordering::Release);
-        Ok(Done { result: None, warning, committed: true })
+        Ok(Done { result: None, warning })
     }
 
     /// One of several effects of a job, under a name: a later attempt finds it done and gets what

@@ -72,8 +72,13 @@ impl Bus {
     }
 
     pub(crate) fn tell_engines(&self, notices: &Notices) {
-        let engines: Vec<_> =
-            self.engines.lock().expect("no panic while it was held").iter().filter_map(Weak::upgrade).collect();
+        let engines: Vec<_> = self
+            .engines
+            .lock()
+            .expect("no panic while it was held")
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
         for engine in engines {
             engine.hear(notices);
         }

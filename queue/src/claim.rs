@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, value::RawValue};
 use sqlx::{PgConnection, types::Json};
-use streamspace_common::{BootId, Creator, JobId, TenantId, UserId};
+use streamspace_common::{BootId, JobId, TenantId, UserId};
 
 use crate::{lanes::Ask, notice::Lane};
 
@@ -30,7 +30,6 @@ pub(crate) struct Claimed {
     /// Somebody asked it to stop before it was claimed again.
     pub cancelling: bool,
     pub unknown_for_ms: Option<i64>,
-    pub creator: Creator,
     pub user: Option<UserId>,
     pub request_id: Option<String>,
     pub traceparent: Option<String>,
@@ -69,7 +68,7 @@ pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -
                      j.park_key is not null as "timed_out_waiting!",
                      j.cancel_requested_at is not null as "cancelling!",
                      (extract(epoch from queue.now() - j.unknown_since) * 1000)::bigint as unknown_for_ms,
-                     j.creator_type, j.creator_id, j.user_id as "user: UserId", j.request_id, j.traceparent,
+                     j.user_id as "user: UserId", j.request_id, j.traceparent,
                      (extract(epoch from queue.now() - j.run_at) * 1000)::bigint as "waited_ms!", j.row_version,
                      (select pg_current_snapshot()::text) as snapshot"#,
         boot.0,
@@ -102,7 +101,6 @@ pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -
             timed_out_waiting: row.timed_out_waiting,
             cancelling: row.cancelling,
             unknown_for_ms: row.unknown_for_ms,
-            creator: Creator::from_columns(&row.creator_type, row.creator_id),
             user: row.user,
             request_id: row.request_id,
             traceparent: row.traceparent,

@@ -57,7 +57,8 @@ impl Db {
                 .idle_timeout(Duration::from_secs(600))
         };
         Ok(Self {
-            pool: pool(options.max_connections.saturating_sub(DIRECT_CONNECTIONS).max(2)).connect_lazy_with(main),
+            pool: pool(options.max_connections.saturating_sub(DIRECT_CONNECTIONS).max(2))
+                .connect_lazy_with(main),
             direct: pool(DIRECT_CONNECTIONS).connect_lazy_with(direct),
             pooled,
         })
@@ -80,7 +81,11 @@ impl Db {
     /// A connection for reading: bare when it can be, since a transaction doubles the cost of a
     /// read by id; in a transaction behind a pooler, which keeps it on one server connection.
     pub async fn read(&self) -> sqlx::Result<Reader> {
-        Ok(if self.pooled { Reader::Tx(self.pool.begin().await?) } else { Reader::Bare(self.pool.acquire().await?) })
+        Ok(if self.pooled {
+            Reader::Tx(self.pool.begin().await?)
+        } else {
+            Reader::Bare(self.pool.acquire().await?)
+        })
     }
 
     pub async fn close(&self) {

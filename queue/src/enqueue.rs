@@ -112,7 +112,13 @@ pub(crate) struct Policy {
 
 impl Policy {
     pub(crate) fn of<J: Job>() -> Self {
-        Self { kind: J::KIND, queue: J::QUEUE, version: J::VERSION, timeout: J::TIMEOUT, attempts: J::ATTEMPTS }
+        Self {
+            kind: J::KIND,
+            queue: J::QUEUE,
+            version: J::VERSION,
+            timeout: J::TIMEOUT,
+            attempts: J::ATTEMPTS,
+        }
     }
 }
 
@@ -234,7 +240,8 @@ async fn insert(
     let request = tx.request().clone();
     let release = tx.queue().release().0;
     let queue = options.queue.as_deref().unwrap_or(policy.queue);
-    let unique_mode = jobs.iter().find_map(|job| job.unique.as_ref()).map_or(0, |unique| unique.while_ as i16);
+    let unique_mode =
+        jobs.iter().find_map(|job| job.unique.as_ref()).map_or(0, |unique| unique.while_ as i16);
     let unique_key = jobs.iter().find_map(|job| job.unique.as_ref()).map(|unique| unique.key.clone());
 
     let ids: Vec<Uuid> = jobs.iter().map(|job| job.id.0).collect();

@@ -12,7 +12,11 @@ use streamspace_common::{JobId, TenantId};
 use crate::notice::{Lane, Notices};
 
 /// Marks the events and wakes who is parked for them. `events` is sorted.
-pub(crate) async fn wake(conn: &mut PgConnection, tenant: TenantId, events: &[String]) -> sqlx::Result<Notices> {
+pub(crate) async fn wake(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    events: &[String],
+) -> sqlx::Result<Notices> {
     sqlx::query!(
         "insert into job_events (tenant_id, key, xid, at)
          select $1, key, pg_current_xact_id(), queue.now() from unnest($2::text[]) as e(key) order by key

@@ -23,7 +23,8 @@ pub struct Release(pub i64);
 impl Release {
     /// This program's: 1.2.3 is 1_002_003.
     pub fn current() -> Self {
-        let mut parts = env!("CARGO_PKG_VERSION").split(['.', '-']).map(|part| part.parse::<i64>().unwrap_or(0));
+        let mut parts =
+            env!("CARGO_PKG_VERSION").split(['.', '-']).map(|part| part.parse::<i64>().unwrap_or(0));
         let mut next = || parts.next().unwrap_or(0);
         Self(next() * 1_000_000 + next() * 1_000 + next())
     }

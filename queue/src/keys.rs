@@ -81,7 +81,10 @@ pub(crate) async fn unblock(db: &Db, keys: &[String]) -> sqlx::Result<Notices> {
     Ok(notices)
 }
 
-async fn unblock_in<'c>(conn: impl sqlx::Executor<'c, Database = Postgres>, keys: &[String]) -> sqlx::Result<Notices> {
+async fn unblock_in<'c>(
+    conn: impl sqlx::Executor<'c, Database = Postgres>,
+    keys: &[String],
+) -> sqlx::Result<Notices> {
     let promoted = sqlx::query!(
         r#"update jobs j set state = 'queued', blocked_on = null, row_version = j.row_version + 1
            from (
@@ -133,9 +136,13 @@ pub(crate) async fn stuck(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> 
 /// Frees the slots of an abandoned attempt whose task has ended at last.
 pub(crate) async fn free_abandoned(db: &Db, job: JobId, fence: i64) -> sqlx::Result<Vec<String>> {
     let mut tx = db.begin().await?;
-    let keys = sqlx::query_scalar!("delete from job_slots where job_id = $1 and fence = $2 returning key", job.0, fence)
-        .fetch_all(&mut *tx)
-        .await?;
+    let keys = sqlx::query_scalar!(
+        "delete from job_slots where job_id = $1 and fence = $2 returning key",
+        job.0,
+        fence
+    )
+    .fetch_all(&mut *tx)
+    .await?;
     tx.commit().await?;
     Ok(keys)
 }

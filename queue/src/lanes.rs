@@ -33,6 +33,13 @@ pub(crate) struct Ask {
     woken: u64,
 }
 
+impl Ask {
+    /// The same lane, for at most so many.
+    pub(crate) fn limited(&self, most: usize) -> Self {
+        Self { most, ..self.clone() }
+    }
+}
+
 /// Lanes that one claim names at most.
 const LANES_PER_CLAIM: usize = 16;
 
@@ -150,19 +157,6 @@ impl Lanes {
     /// The claim failed: its lanes are as they were.
     pub(crate) fn unanswered(&mut self, asks: Vec<Ask>) {
         self.turns.extend(asks.into_iter().map(|ask| ask.lane));
-    }
-
-    /// Lanes with work for which `wanted` holds.
-    pub(crate) fn select(&self, wanted: impl Fn(&Lane) -> bool) -> Vec<Lane> {
-        self.turns.iter().filter(|lane| wanted(lane)).cloned().collect()
-    }
-
-    /// Takes a lane out of its turn, to be claimed in another way than by turns.
-    pub(crate) fn take(&mut self, lane: &Lane, most: usize) -> Option<Ask> {
-        let place = self.turns.iter().position(|waiting| waiting == lane)?;
-        self.turns.remove(place);
-        let known = self.known.get(lane)?;
-        Some(Ask { lane: lane.clone(), from: known.from, most, woken: known.woken })
     }
 
     fn rest(&mut self, lane: &Lane) {

@@ -11,8 +11,6 @@ use streamspace_common::{Classified, ErrorKind};
 pub struct Done {
     pub(crate) result: Option<Value>,
     pub(crate) warning: Option<String>,
-    /// `Attempt::commit` has already completed the job, together with its effect.
-    pub(crate) committed: bool,
 }
 
 impl Done {
@@ -25,7 +23,7 @@ impl Done {
     /// is replaced by null and a warning; the outcome stands.
     pub fn with(result: impl Serialize) -> Self {
         let (result, warning) = bounded(&result);
-        Self { result, warning, committed: false }
+        Self { result, warning }
     }
 }
 
@@ -34,9 +32,13 @@ const MAX_RESULT: usize = 64 * 1024;
 /// The result as it is stored, and the warning that takes its place when it can't be.
 pub(crate) fn bounded(result: &impl Serialize) -> (Option<Value>, Option<String>) {
     match serde_json::to_vec(result) {
-        Ok(json) if json.len() > MAX_RESULT => {
-            (None, Some(format!("the result of {} bytes was dropped: at most {MAX_RESULT} are kept", json.len())))
+        Ok(json) if json.windows(6).any(|part| part == b"\\u0000") => {
+            (None, Some("the result was dropped: PostgreSQL can't store a NUL".into()))
         }
+        Ok(json) if json.len() > MAX_RESULT => (
+            None,
+            Some(format!("the result of {} bytes was dropped: at most {MAX_RESULT} are kept", json.len())),
+        ),
         Ok(json) => match serde_json::from_slice(&json) {
             Ok(Value::Null) => (None, None),
             Ok(value) => (Some(value), None),
@@ -78,7 +80,9 @@ impl<E: Classified> From<E> for Failure {
     fn from(error: E) -> Self {
         let message = chain(&error);
         match error.kind() {
-            ErrorKind::RateLimited { retry_after } => Self::Retry { error: message, after: Some(retry_after) },
+            ErrorKind::RateLimited { retry_after } => {
+                Self::Retry { error: message, after: Some(retry_after) }
+            }
             kind if kind.is_transient() => Self::Retry { error: message, after: None },
             _ => Self::Permanent(message),
         }

@@ -78,7 +78,12 @@ pub(crate) async fn listen(client: Client, bus: Bus, me: Uuid, stop: Cancellatio
     }
 }
 
-async fn subscribe(client: &Client, bus: &Bus, me: Uuid, connected_before: &mut bool) -> redis::RedisResult<()> {
+async fn subscribe(
+    client: &Client,
+    bus: &Bus,
+    me: Uuid,
+    connected_before: &mut bool,
+) -> redis::RedisResult<()> {
     let mut subscription = client.get_async_pubsub().await?;
     subscription.subscribe(wire::LIVE).await?;
     if std::mem::replace(connected_before, true) {

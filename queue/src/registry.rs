@@ -126,8 +126,8 @@ impl<J: Job> Kind for Registered<J> {
     }
 
     fn prepare(&self, tenant: TenantId, args: &Value) -> Result<(Policy, Prepared), EnqueueError> {
-        let job =
-            J::deserialize(args).map_err(|source| EnqueueError::Payload { kind: J::KIND.to_owned(), source })?;
+        let job = J::deserialize(args)
+            .map_err(|source| EnqueueError::Payload { kind: J::KIND.to_owned(), source })?;
         let prepared = Prepared::new(J::KIND, tenant, args.clone(), job.slots(), job.unique())?;
         Ok((Policy::of::<J>(), prepared))
     }

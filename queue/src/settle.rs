@@ -102,8 +102,12 @@ pub(crate) struct End {
 pub(crate) enum Verdict {
     Failed,
     Cancelled,
-    Retry { after_ms: i64 },
-    Snooze { after_ms: i64 },
+    Retry {
+        after_ms: i64,
+    },
+    Snooze {
+        after_ms: i64,
+    },
     /// Back into its lane, as if it had never been claimed.
     Release,
     /// No kind of this name here: back, into the lane of workers that know it.
@@ -229,16 +233,22 @@ pub(crate) async fn set_checkpoint(
     fence: i64,
     value: &Value,
 ) -> sqlx::Result<bool> {
-    let updated = sqlx::query!("update jobs set checkpoint = $3 where id = $1 and fence = $2", job.0, fence, value)
-        .execute(conn)
-        .await?;
+    let updated =
+        sqlx::query!("update jobs set checkpoint = $3 where id = $1 and fence = $2", job.0, fence, value)
+            .execute(conn)
+            .await?;
     Ok(updated.rows_affected() == 1)
 }
 
-pub(crate) async fn find_step(conn: &mut PgConnection, job: JobId, step: &str) -> sqlx::Result<Option<Value>> {
-    let found = sqlx::query_scalar!("select value from job_steps where job_id = $1 and step = $2", job.0, step)
-        .fetch_optional(conn)
-        .await?;
+pub(crate) async fn find_step(
+    conn: &mut PgConnection,
+    job: JobId,
+    step: &str,
+) -> sqlx::Result<Option<Value>> {
+    let found =
+        sqlx::query_scalar!("select value from job_steps where job_id = $1 and step = $2", job.0, step)
+            .fetch_optional(conn)
+            .await?;
     Ok(found.map(|value| value.unwrap_or(Value::Null)))
 }
 
@@ -264,7 +274,10 @@ pub(crate) async fn mark_step(
 }
 
 /// Records when running jobs were told to stop.
-pub(crate) async fn mark_cancel_delivered(conn: &mut PgConnection, jobs: &[(JobId, i64)]) -> sqlx::Result<Notices> {
+pub(crate) async fn mark_cancel_delivered(
+    conn: &mut PgConnection,
+    jobs: &[(JobId, i64)],
+) -> sqlx::Result<Notices> {
     let ids: Vec<Uuid> = jobs.iter().map(|(job, _)| job.0).collect();
     let fences: Vec<i64> = jobs.iter().map(|(_, fence)| *fence).collect();
     let rows = sqlx::query!(

@@ -163,7 +163,9 @@ impl Engine {
             round.settled.extend(round.ends.drain(..).map(|end| end.job));
             round.notices.merge(settled.notices);
         }
-        while let Some(Ack::Park { job, fence, tenant, event, timeout_ms, snapshot, keyed }) = round.parks.last() {
+        while let Some(Ack::Park { job, fence, tenant, event, timeout_ms, snapshot, keyed }) =
+            round.parks.last()
+        {
             let mut tx = sqlx::Connection::begin(&mut *conn).await?;
             let park =
                 Park { job: *job, fence: *fence, tenant: *tenant, event, timeout_ms: *timeout_ms, snapshot };

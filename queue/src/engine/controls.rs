@@ -1,6 +1,6 @@
 //! Pauses and limits as this process last read them.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use serde::Deserialize;
 use streamspace_common::{PLATFORM, TenantId};
@@ -21,12 +21,6 @@ pub(crate) struct Control {
 impl Control {
     pub(crate) fn limits(&self) -> bool {
         self.max_running.is_some() || self.rate_count.is_some()
-    }
-
-    /// Tokens a second.
-    pub(crate) fn rate(&self) -> Option<f64> {
-        let period = Duration::from_millis(u64::try_from(self.rate_period_ms?).ok()?);
-        Some(f64::from(self.rate_count?) / period.as_secs_f64())
     }
 }
 

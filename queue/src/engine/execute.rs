@@ -204,7 +204,8 @@ impl Engine {
                 let mut end = run.end(verdict, error);
                 end.keep_slots = abandoned;
                 if let Some(task) = task {
-                    end.warning = Some("its handler ignores cancellation and was abandoned; it may still run".into());
+                    end.warning =
+                        Some("its handler ignores cancellation and was abandoned; it may still run".into());
                     self.abandon(&run.claimed, task);
                 }
                 Ack::End(end)
@@ -260,7 +261,9 @@ impl Engine {
             info!(job.id = %id, "an abandoned handler ended");
             if keyed {
                 match keys::free_abandoned(queue.db(), id, fence).await {
-                    Ok(keys) => queue.tell(Notices { unblock: keys.into_iter().collect(), ..Notices::default() }),
+                    Ok(keys) => {
+                        queue.tell(Notices { unblock: keys.into_iter().collect(), ..Notices::default() })
+                    }
                     Err(error) => warn!(%error, "its slots are freed when this process ends"),
                 }
             }
@@ -347,8 +350,15 @@ fn ending(returned: Result<Result<Done, Failure>, JoinError>) -> Ending {
 
 enum Judged {
     Finish(Done),
-    End { verdict: Verdict, error: Option<(&'static str, String)>, task: Option<JoinHandle<Result<Done, Failure>>> },
-    Park { event: String, timeout: Duration },
+    End {
+        verdict: Verdict,
+        error: Option<(&'static str, String)>,
+        task: Option<JoinHandle<Result<Done, Failure>>>,
+    },
+    Park {
+        event: String,
+        timeout: Duration,
+    },
     Nothing,
 }
 
@@ -363,7 +373,8 @@ fn judge(run: &Run, kind: &dyn Kind, ending: Ending, stopped: Option<Stop>) -> J
         let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX / 1_000_000);
         end(Verdict::Retry { after_ms }, Some((error_kind, message)))
     };
-    let timed_out = || format!("did not end within {:?}", Duration::from_millis(run.claimed.timeout_ms.unsigned_abs()));
+    let timed_out =
+        || format!("did not end within {:?}", Duration::from_millis(run.claimed.timeout_ms.unsigned_abs()));
     match (ending, stopped) {
         // It was done before it was stopped.
         (Ending::Returned(Ok(done)), _) => Judged::Finish(done),
@@ -387,9 +398,10 @@ fn judge(run: &Run, kind: &dyn Kind, ending: Ending, stopped: Option<Stop>) -> J
         (Ending::Returned(Err(failure)), _) => match failure {
             Failure::Retry { error, after } => retry("error", error, after),
             Failure::Permanent(error) => end(Verdict::Failed, Some(("permanent", error))),
-            Failure::Snooze(wait) => {
-                end(Verdict::Snooze { after_ms: i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 1_000_000) }, None)
-            }
+            Failure::Snooze(wait) => end(
+                Verdict::Snooze { after_ms: i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 1_000_000) },
+                None,
+            ),
             Failure::Park { event, timeout } => Judged::Park { event, timeout },
             // It says so, though nobody asked it to stop.
             Failure::Cancelled => end(Verdict::Cancelled, None),

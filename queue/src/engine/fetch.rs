@@ -177,6 +177,11 @@ impl Engine {
                 attempts.insert(row.id, Arc::new(Live::new(row)));
             }
         }
+        let mut started = Notices::default();
+        for row in &rows {
+            started.changed(row.id, row.row_version);
+        }
+        self.queue.tell(started);
         for row in rows {
             let id = row.id;
             if let Err(unsent) = claims.send(row).await {

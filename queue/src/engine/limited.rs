@@ -61,14 +61,13 @@ impl Engine {
             if claimed.rows.is_empty() {
                 not_before.insert(queue.to_owned(), now + claimed.again.unwrap_or(LOOK_AGAIN));
                 let mut lanes = self.lanes.lock().expect("no panic while it was held");
-                for mut ask in asks {
+                for ask in asks {
                     // Nothing was taken because nothing was allowed, or because the lane is empty.
                     let allowed = claimed.asked.get(&ask.lane.tenant).copied().unwrap_or(0);
                     if allowed == 0 {
                         lanes.unanswered(vec![ask]);
                     } else {
-                        ask.most = allowed;
-                        lanes.answered(ask, 0, None);
+                        lanes.answered(ask.limited(allowed), 0, None);
                     }
                 }
                 continue;
@@ -78,10 +77,7 @@ impl Engine {
             }
             let asks = asks
                 .into_iter()
-                .map(|mut ask| {
-                    ask.most = claimed.asked.get(&ask.lane.tenant).copied().unwrap_or(0);
-                    ask
-                })
+                .map(|ask| ask.limited(claimed.asked.get(&ask.lane.tenant).copied().unwrap_or(0)))
                 .collect();
             self.learn(asks, &claimed.rows);
             return Ok(Some(claimed.rows));
@@ -162,7 +158,7 @@ async fn claim_within_limits(
         left -= most.min(left);
         *asked.entry(ask.lane.tenant).or_insert(0) += most;
         if most > 0 {
-            allowed.push(Ask { most, ..ask.clone() });
+            allowed.push(ask.limited(most));
         }
     }
     let rows = if allowed.is_empty() { Vec::new() } else { claim::claim(&mut tx, boot, &allowed).await? };

@@ -109,10 +109,11 @@ impl Engine {
         let mut orphans = pulse.orphans;
         for (boot, beats) in dead {
             // Whoever removes the row at this beat has the last word; a beat in between saves it.
-            let removed = sqlx::query!("delete from workers where boot_id = $1 and beats = $2", boot.0, beats)
-                .execute(&mut *conn)
-                .await?
-                .rows_affected();
+            let removed =
+                sqlx::query!("delete from workers where boot_id = $1 and beats = $2", boot.0, beats)
+                    .execute(&mut *conn)
+                    .await?
+                    .rows_affected();
             if removed > 0 {
                 warn!(%boot, "a worker was silent for its lease: taking over its jobs");
                 orphans = true;
@@ -248,8 +249,11 @@ async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
     )
     .fetch_all(&mut *tx)
     .await?;
-    let over: Vec<_> =
-        rows.iter().filter(|row| row.state.is_terminal() && row.unique_mode == 2).map(|row| row.id.0).collect();
+    let over: Vec<_> = rows
+        .iter()
+        .filter(|row| row.state.is_terminal() && row.unique_mode == 2)
+        .map(|row| row.id.0)
+        .collect();
     if !over.is_empty() {
         sqlx::query!("delete from job_keys where job_id = any($1)", &over).execute(&mut *tx).await?;
     }
