@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::{console, migrate, up};
+use crate::{admin::Admin, config::ConfigCommand, console, doctor::Doctor, migrate, up};
 
 /// Containerised applications in the browser, and the control plane for those who operate them.
 #[derive(Parser)]
@@ -22,6 +22,14 @@ enum Command {
     Up(up::Up),
     /// Bring the database to this release's schema.
     Migrate(migrate::Migrate),
+    /// What is configured, and what is wrong with it.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Check an installation: pass or fail of each part.
+    Doctor(Doctor),
+    /// Operate an installation: backups, keys, tenants.
+    #[command(subcommand)]
+    Admin(Admin),
     /// Print the completion script for a shell.
     Completions { shell: Shell },
     /// Print the version.
@@ -33,6 +41,9 @@ impl Cli {
         match self.command {
             Command::Up(command) => command.run().await,
             Command::Migrate(command) => done(command.run().await),
+            Command::Config(command) => done(command.run()),
+            Command::Doctor(command) => done(command.run().await),
+            Command::Admin(command) => done(command.run().await),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "streamspace", &mut script);

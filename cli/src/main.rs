@@ -1,12 +1,17 @@
 //! The one binary: `streamspace up` runs everything, `api`, `worker` and `scheduler` run one role
 //! each, and the other commands are for those who operate an installation or use one.
 
+mod admin;
 mod command;
+mod config;
 mod console;
 mod data_dir;
+mod database;
+mod doctor;
 mod embedded;
 mod failure;
 mod migrate;
+mod postgres_tools;
 mod settings;
 mod signals;
 mod up;

@@ -4,14 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use sqlx::{migrate::Migrator, postgres::PgConnectOptions};
-use streamspace_common::Config;
+use sqlx::{ConnectOptions, migrate::Migrator, postgres::PgConnectOptions};
 use streamspace_queue::schema::{self, MIGRATOR, Options};
 
 use crate::{
     console,
-    data_dir::DataDir,
-    embedded::{self, Embedded},
+    database::{self, Database},
     failure::Advice,
     settings::Settings,
 };
@@ -35,19 +33,11 @@ pub struct Migrate {
 impl Migrate {
     pub async fn run(self) -> Result<()> {
         let config = self.settings.load()?;
-        if config.database.is_configured() {
-            let (owner, app_role) = roles_of(&config)?;
-            return self.migrate(&owner, self.app_role.as_deref().or(app_role.as_deref())).await;
-        }
-        let data_dir = DataDir::open(&config.server.data_dir)?;
-        if let Some(address) = embedded::running(&data_dir) {
-            return self.migrate(&address.owner(), Some(embedded::APP)).await;
-        }
-        let lock = data_dir.lock()?;
-        let server = Embedded::start(&data_dir, &lock).await?;
-        let migrated = self.migrate(&server.address().owner(), Some(embedded::APP)).await;
-        server.stop().await?;
-        migrated
+        database::with(&config, async |database: &Database| {
+            let app_role = self.app_role.as_deref().or(database.app_role.as_deref());
+            self.migrate(&database.owner()?, app_role).await
+        })
+        .await
     }
 
     async fn migrate(&self, owner: &PgConnectOptions, app_role: Option<&str>) -> Result<()> {
@@ -89,7 +79,6 @@ pub async fn apply(owner: &PgConnectOptions, options: Options<'_>) -> Result<usi
 }
 
 async fn check(owner: &PgConnectOptions) -> Result<()> {
-    use sqlx::ConnectOptions;
     let mut connection = owner.connect().await.context("the database cannot be reached")?;
     match schema::state(&mut connection).await? {
         schema::State::Current => {
@@ -98,16 +87,4 @@ async fn check(owner: &PgConnectOptions) -> Result<()> {
         }
         other => Err(anyhow::anyhow!("{other}")),
     }
-}
-
-/// Who migrates a configured database, and who else uses it.
-pub fn roles_of(config: &Config) -> Result<(PgConnectOptions, Option<String>)> {
-    let parse = |url: Option<streamspace_common::Secret<String>>| -> Result<PgConnectOptions> {
-        let url = url.context("no database is configured")?;
-        url.expose().parse().context("the database's URL cannot be read")
-    };
-    let app = parse(config.database.url())?;
-    let owner = parse(config.database.direct_url())?;
-    let app_role = (app.get_username() != owner.get_username()).then(|| app.get_username().to_owned());
-    Ok((owner, app_role))
 }

@@ -10,6 +10,7 @@ use tracing::info;
 use crate::{
     console,
     data_dir::DataDir,
+    database,
     embedded::{self, Embedded},
     migrate,
     settings::Settings,
@@ -31,7 +32,7 @@ impl Up {
         let shutdown = signals::shutdown(|| {})?;
         let mut server = Embedded::start(&data_dir, &lock).await?;
         let options = Options { app_role: Some(embedded::APP), ..Options::default() };
-        migrate::apply(&server.address().owner(), options).await?;
+        migrate::apply(&database::options(&server.address().owner_url())?, options).await?;
         config.database.url = Some(server.address().app_url());
         console::result(format_args!("StreamSpace {} runs", env!("CARGO_PKG_VERSION")));
         tokio::select! {

@@ -67,14 +67,14 @@ impl Address {
         format!("postgres://{role}@localhost:5432/{DATABASE}?host={dir}&sslmode=disable").into()
     }
 
+    /// What migrates.
+    pub fn owner_url(&self) -> Secret<String> {
+        self.url(OWNER)
+    }
+
     /// What the roles connect with.
     pub fn app_url(&self) -> Secret<String> {
         self.url(APP)
-    }
-
-    /// Who migrates.
-    pub fn owner(&self) -> PgConnectOptions {
-        self.with(OWNER, DATABASE)
     }
 }
 
@@ -118,6 +118,11 @@ pub fn running(data_dir: &DataDir) -> Option<Address> {
         }
         _ => None,
     }
+}
+
+/// Whether a server could be started on this machine.
+pub fn check_programs() -> Result<()> {
+    binaries::Binaries::newest().map(|_| ())
 }
 
 /// Starts the server again when it ends without being told to.

@@ -93,6 +93,16 @@ impl MasterKeys {
         self.0.len()
     }
 
+    /// Names the key that seals, in hexadecimal, and tells nothing about it.
+    pub fn current_id(&self) -> String {
+        hexadecimal(self.current().id())
+    }
+
+    /// Whether a key of that name is among them.
+    pub fn has(&self, id: &str) -> bool {
+        self.0.iter().any(|key| hexadecimal(key.id()) == id)
+    }
+
     pub(super) fn current(&self) -> &MasterKey {
         &self.0[0]
     }
@@ -171,6 +181,10 @@ impl MasterKeys {
         let keys = self.0.iter().map(|key| BASE64_STANDARD.encode(key.0.expose()) + "\n");
         format!("{HEAD}\n{}", keys.collect::<String>())
     }
+}
+
+fn hexadecimal(id: KeyId) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 enum Overwrite {

@@ -1,0 +1,89 @@
+//! The installation's database, for a command that is none of its roles.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
+use streamspace_common::{Config, Secret};
+use tokio::time::sleep;
+
+use crate::{
+    data_dir::DataDir,
+    embedded::{self, Address, Embedded},
+    failure::Advice,
+};
+
+/// How long a start of `streamspace up` may take to open the database that a command waits for.
+const STARTING: Duration = Duration::from_secs(30);
+
+pub struct Database {
+    /// Who owns the schema, past a pooler if there is one.
+    pub owner_url: Secret<String>,
+    /// Who else uses it.
+    pub app_role: Option<String>,
+    /// What the roles connect with.
+    pub app_url: Secret<String>,
+    pub is_embedded: bool,
+}
+
+impl Database {
+    /// The database that is configured; none means the embedded one.
+    pub fn configured(config: &Config) -> Result<Option<Self>> {
+        let (Some(app_url), Some(owner_url)) = (config.database.url(), config.database.direct_url()) else {
+            return Ok(None);
+        };
+        let (app, owner) = (options(&app_url)?, options(&owner_url)?);
+        let app_role = (app.get_username() != owner.get_username()).then(|| app.get_username().to_owned());
+        Ok(Some(Self { owner_url, app_role, app_url, is_embedded: false }))
+    }
+
+    pub fn embedded(address: &Address) -> Self {
+        Self {
+            owner_url: address.owner_url(),
+            app_role: Some(embedded::APP.to_owned()),
+            app_url: address.app_url(),
+            is_embedded: true,
+        }
+    }
+
+    pub fn owner(&self) -> Result<PgConnectOptions> {
+        options(&self.owner_url)
+    }
+
+    pub async fn connect(&self) -> Result<PgConnection> {
+        self.owner()?.connect().await.map_err(|error| {
+            anyhow::Error::new(error).context(Advice::new(
+                "the database cannot be reached",
+                "see that it runs and that database.url is right (`streamspace config show`)",
+            ))
+        })
+    }
+}
+
+pub fn options(url: &Secret<String>) -> Result<PgConnectOptions> {
+    url.expose().parse().context("the database's URL cannot be read")
+}
+
+/// Does something with the database, running or not: an embedded one that does not run is started
+/// for this long.
+pub async fn with<T>(config: &Config, work: impl AsyncFnOnce(&Database) -> Result<T>) -> Result<T> {
+    if let Some(database) = Database::configured(config)? {
+        return work(&database).await;
+    }
+    let data_dir = DataDir::open(&config.server.data_dir)?;
+    let deadline = Instant::now() + STARTING;
+    let lock = loop {
+        if let Some(address) = embedded::running(&data_dir) {
+            return work(&Database::embedded(&address)).await;
+        }
+        match data_dir.lock() {
+            Ok(lock) => break lock,
+            Err(held) if Instant::now() > deadline => return Err(held),
+            Err(_) => sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let server = Embedded::start(&data_dir, &lock).await?;
+    let outcome = work(&Database::embedded(server.address())).await;
+    server.stop().await?;
+    outcome
+}

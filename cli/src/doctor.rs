@@ -1,0 +1,249 @@
+//! `streamspace doctor`: looks at an installation as a careful operator would, and says pass or fail
+//! of each thing.
+
+use std::{fmt::Display, net::TcpStream, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use streamspace_common::{
+    Config,
+    sealed::{KeyFileError, MasterKeys},
+};
+use streamspace_queue::schema::{self, State};
+
+use crate::{
+    console,
+    data_dir::DataDir,
+    database::{self, Database},
+    embedded, postgres_tools,
+    settings::Settings,
+};
+
+#[derive(Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+enum Finding {
+    Pass(String),
+    Fail(String),
+    /// Not there, and need not be.
+    Skip(String),
+}
+
+use Finding::{Fail, Pass, Skip};
+
+#[derive(Default)]
+struct Report {
+    failed: usize,
+}
+
+impl Report {
+    fn add(&mut self, subject: &str, finding: Finding) {
+        let (word, text) = match finding {
+            Pass(text) => ("pass", text),
+            Fail(text) => {
+                self.failed += 1;
+                ("FAIL", text)
+            }
+            Skip(text) => ("skip", text),
+        };
+        console::result(format_args!("{word}  {subject:<14} {text}"));
+    }
+}
+
+impl Doctor {
+    pub async fn run(self) -> Result<()> {
+        let mut report = Report::default();
+        let config = self.settings.read()?;
+        report.add("configuration", configuration(&config));
+        report.add("data directory", data_directory(&config));
+        report.add("master key", master_key(&config));
+        report.add("programs", programs(&config).unwrap_or_else(failed));
+        match database::with(&config, async |database: &Database| look_into(database, &mut report).await)
+            .await
+        {
+            Ok(()) => {}
+            Err(error) => report.add("database", failed(error)),
+        }
+        report.add("redis", redis(&config));
+        report.add("api", api(&config));
+        match report.failed {
+            0 => Ok(()),
+            1 => bail!("one check failed"),
+            many => bail!("{many} checks failed"),
+        }
+    }
+}
+
+fn failed(error: anyhow::Error) -> Finding {
+    Fail(error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": "))
+}
+
+fn or_fail<E: Display>(finding: Result<Finding, E>) -> Finding {
+    finding.unwrap_or_else(|error| Fail(error.to_string()))
+}
+
+fn configuration(config: &Config) -> Finding {
+    let weak = config.weak_secrets();
+    if weak.is_empty() {
+        return Pass(format!("good, for {}", config.server.environment.as_str()));
+    }
+    Fail(weak.iter().map(|(key, problem)| format!("{key}: {problem}")).collect::<Vec<_>>().join("; "))
+}
+
+fn data_directory(config: &Config) -> Finding {
+    let dir = &config.server.data_dir;
+    match (DataDir::open(dir), config.database.is_configured()) {
+        (Ok(dir), _) => Pass(dir.path().display().to_string()),
+        (Err(_), true) => Skip(format!("{} does not exist; the database is elsewhere", dir.display())),
+        (Err(_), false) => Fail(format!("{} does not exist: start `streamspace up` once", dir.display())),
+    }
+}
+
+fn master_key(config: &Config) -> Finding {
+    let file = config.master_key_file();
+    match MasterKeys::load(&file) {
+        Ok(keys) if keys.count() > 1 => Pass(format!(
+            "{}, with {} older ones (`streamspace admin keys retire` drops them)",
+            keys.current_id(),
+            keys.count() - 1
+        )),
+        Ok(keys) => Pass(keys.current_id()),
+        Err(KeyFileError::Missing { .. }) => Skip(format!("{} is made at the first start", file.display())),
+        Err(error) => Fail(error.to_string()),
+    }
+}
+
+fn programs(config: &Config) -> Result<Finding> {
+    if !config.database.is_configured() {
+        embedded::check_programs()?;
+    }
+    let clients = postgres_tools::find("pg_dump");
+    let (major, path) = clients.last_key_value().context("pg_dump is not installed; backups need it")?;
+    Ok(Pass(format!("PostgreSQL {major} in {}", path.parent().unwrap_or(path).display())))
+}
+
+async fn look_into(database: &Database, report: &mut Report) -> Result<()> {
+    let mut owner = database.connect().await?;
+    report.add("database", server(&mut owner, database).await.unwrap_or_else(failed));
+    let state = schema::state(&mut owner).await?;
+    report.add(
+        "schema",
+        match state {
+            State::Current => Pass(format!("{state}: {}", schema::known())),
+            _ => Fail(state.to_string()),
+        },
+    );
+    if state == State::Current {
+        report.add("contents", or_fail(contents(&mut owner).await));
+        report.add("workers", or_fail(workers(&mut owner).await));
+        report.add("rights", rights(database).await.unwrap_or_else(failed));
+    }
+    owner.close().await.ok();
+    Ok(())
+}
+
+async fn server(owner: &mut PgConnection, database: &Database) -> Result<Finding> {
+    let version: String = sqlx::query_scalar("show server_version").fetch_one(&mut *owner).await?;
+    let durable: String = sqlx::query_scalar("show fsync").fetch_one(&mut *owner).await?;
+    if durable != "on" {
+        return Ok(Fail(format!("PostgreSQL {version} has fsync off: a power cut loses what was accepted")));
+    }
+    Ok(Pass(format!("PostgreSQL {version}, {}", if database.is_embedded { "embedded" } else { "your own" })))
+}
+
+async fn contents(owner: &mut PgConnection) -> sqlx::Result<Finding> {
+    let (tenants, users, keys): (i64, i64, i64) = sqlx::query_as(
+        "select (select count(*) from tenants where slug <> 'platform'), (select count(*) from users),
+                (select count(*) from api_keys where active)",
+    )
+    .fetch_one(owner)
+    .await?;
+    Ok(Pass(format!("{tenants} tenants, {users} users, {keys} active API keys")))
+}
+
+async fn workers(owner: &mut PgConnection) -> sqlx::Result<Finding> {
+    let (alive, waiting): (i64, bool) = sqlx::query_as(
+        "select (select count(*) from workers where beat_at > queue.now() - interval '30 s'),
+                exists (select from jobs where state = 'queued')",
+    )
+    .fetch_one(owner)
+    .await?;
+    Ok(match (alive, waiting) {
+        (0, true) => Fail("jobs wait and no worker is alive".to_owned()),
+        (0, false) => Skip("none is alive, and no job waits".to_owned()),
+        _ => Pass(format!("{alive} alive")),
+    })
+}
+
+/// That the application cannot do what it must not.
+async fn rights(database: &Database) -> Result<Finding> {
+    let Some(role) = &database.app_role else {
+        return Ok(Skip(
+            "the application owns the schema; set database.direct_url to its owner and database.url to a role with fewer rights"
+                .to_owned(),
+        ));
+    };
+    let mut app =
+        database::options(&database.app_url)?.connect().await.context("the application cannot connect")?;
+    let (works, rewrites): (bool, bool) = sqlx::query_as(
+        "select has_table_privilege('jobs', 'insert'),
+                has_table_privilege('audit', 'update') or has_table_privilege('audit', 'delete')
+                or has_schema_privilege('public', 'create')",
+    )
+    .fetch_one(&mut app)
+    .await?;
+    app.close().await.ok();
+    Ok(match (works, rewrites) {
+        (false, _) => Fail(format!("{role} may not write: run `streamspace migrate`")),
+        (true, true) => Fail(format!("{role} may change the audit or the schema: run `streamspace migrate`")),
+        (true, false) => Pass(format!("{role} reads and writes rows, and the audit only grows")),
+    })
+}
+
+fn redis(config: &Config) -> Finding {
+    let Some(url) = &config.redis.url else {
+        return Skip("not configured; live events go by NOTIFY".to_owned());
+    };
+    let Some((host, port)) = url::Url::parse(url.expose())
+        .ok()
+        .and_then(|url| Some((url.host_str()?.to_owned(), url.port().unwrap_or(6379))))
+    else {
+        return Skip("on a socket, which is not looked at".to_owned());
+    };
+    connects(&host, port)
+}
+
+fn api(config: &Config) -> Finding {
+    if config.server.port == 0 {
+        return Skip("on a port that is chosen at each start".to_owned());
+    }
+    let host = if config.server.host.is_unspecified() {
+        "localhost".to_owned()
+    } else {
+        config.server.host.to_string()
+    };
+    match connects(&host, config.server.port) {
+        Fail(_) => Skip(format!("does not run on {host}:{}", config.server.port)),
+        finding => finding,
+    }
+}
+
+fn connects(host: &str, port: u16) -> Finding {
+    use std::net::ToSocketAddrs;
+    let addresses = match (host, port).to_socket_addrs() {
+        Ok(addresses) => addresses,
+        Err(error) => return Fail(format!("{host}: {error}")),
+    };
+    let mut last = Fail(format!("{host} has no address"));
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, Duration::from_secs(2)) {
+            Ok(_) => return Pass(format!("answers on {host}:{port}")),
+            Err(error) => last = Fail(format!("{host}:{port}: {error}")),
+        }
+    }
+    last
+}
