@@ -1,0 +1,327 @@
+//! A test bed: a private database, workers, and job kinds that do what a test asks.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::{PgConnection, Row};
+use streamspace_common::{Actor, JobId, TenantId, UserId};
+use streamspace_queue::{
+    Attempt, Backoff, Db, DbOptions, Done, Ended, Enqueued, Failure, Job, Listen, Options, Queue,
+    QueueOptions, Registry, Release, Request, Rights, Slot, Unique, WorkerOptions, enqueue_with, run_worker,
+    seconds,
+};
+use streamspace_testkit::{Database, Postgres, eventually};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const SOON: Duration = Duration::from_secs(10);
+
+pub struct Bed {
+    database: Database,
+    pub queue: Queue,
+    pub tenant: TenantId,
+}
+
+pub struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<Ended>,
+}
+
+impl Running {
+    pub async fn stop(self) -> Ended {
+        self.stop.cancel();
+        self.task.await.expect("the worker does not panic")
+    }
+}
+
+impl Bed {
+    pub async fn new() -> Self {
+        let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
+        let postgres = Postgres::shared().await;
+        let database =
+            postgres.template(&migrations).await.expect("a template").database().await.expect("a database");
+        let queue = connect(database.url(), Release(1));
+        let bed = Self { database, queue, tenant: TenantId::new() };
+        bed.execute("create table effects (job uuid not null, what text not null, at timestamptz default clock_timestamp())")
+            .await;
+        bed
+    }
+
+    /// Another process's view: what it is told crosses NOTIFY.
+    pub fn another_queue(&self, release: Release) -> Queue {
+        connect(self.database.url(), release)
+    }
+
+    pub fn worker(&self) -> Running {
+        self.worker_with(WorkerOptions { concurrency: 10, ..quick() })
+    }
+
+    pub fn worker_with(&self, options: WorkerOptions) -> Running {
+        self.worker_of(self.queue.clone(), registry(), options)
+    }
+
+    pub fn worker_of(&self, queue: Queue, registry: Registry, options: WorkerOptions) -> Running {
+        let stop = CancellationToken::new();
+        let handlers = tokio::runtime::Handle::current();
+        let task =
+            tokio::spawn(run_worker(queue, registry, Arc::new(Everybody), options, handlers, stop.clone()));
+        Running { stop, task }
+    }
+
+    pub async fn enqueue(&self, job: impl Job) -> JobId {
+        self.enqueue_with(job, Options::default()).await.id
+    }
+
+    pub async fn enqueue_with(&self, job: impl Job, options: Options) -> Enqueued {
+        self.enqueue_as(self.tenant, job, options).await
+    }
+
+    pub async fn enqueue_as(&self, tenant: TenantId, job: impl Job, options: Options) -> Enqueued {
+        let mut tx = self.queue.begin(Actor::system(tenant), Request::default());
+        let enqueued = enqueue_with(&mut tx, job, options).await.expect("enqueued");
+        tx.commit().await.expect("committed");
+        enqueued
+    }
+
+    pub async fn execute(&self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(self.queue.db().pool()).await.expect(sql);
+    }
+
+    pub async fn number(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(self.queue.db().pool()).await.expect(sql)
+    }
+
+    pub async fn job(&self, id: JobId) -> Value {
+        sqlx::query("select to_jsonb(j) from jobs j where id = $1")
+            .bind(id.0)
+            .fetch_one(self.queue.db().pool())
+            .await
+            .expect("the job")
+            .get(0)
+    }
+
+    pub async fn state(&self, id: JobId) -> String {
+        self.job(id).await["state"].as_str().expect("a state").to_owned()
+    }
+
+    pub async fn becomes(&self, id: JobId, state: &str) -> Value {
+        eventually(SOON, format!("{id} is {state}"), async || {
+            let job = self.job(id).await;
+            (job["state"] == json!(state)).then_some(job)
+        })
+        .await
+    }
+
+    pub async fn effects(&self, id: JobId) -> Vec<String> {
+        sqlx::query_scalar("select what from effects where job = $1 order by at")
+            .bind(id.0)
+            .fetch_all(self.queue.db().pool())
+            .await
+            .expect("effects")
+    }
+}
+
+fn connect(url: &str, release: Release) -> Queue {
+    let db = Db::new(&DbOptions {
+        url: url.to_owned(),
+        direct_url: None,
+        max_connections: 16,
+        application: "test".into(),
+    })
+    .expect("a database URL");
+    let listen = Listen { engine: true, live: true };
+    Queue::start(db, QueueOptions { release, listen, redis_url: None }).expect("a queue")
+}
+
+pub fn quick() -> WorkerOptions {
+    WorkerOptions {
+        lease: Duration::from_secs(3),
+        heartbeat: Duration::from_secs(1),
+        shutdown_timeout: Duration::from_secs(2),
+        ..WorkerOptions::default()
+    }
+}
+
+/// Everybody may still act.
+pub struct Everybody;
+
+impl Rights for Everybody {
+    fn actor<'a>(
+        &'a self,
+        _: &'a mut PgConnection,
+        tenant: TenantId,
+        user: UserId,
+    ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>> {
+        async move { Ok(Some(Actor { user: Some(user), ..Actor::system(tenant) })) }.boxed()
+    }
+}
+
+/// Does what its payload says.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Act {
+    pub what: What,
+    #[serde(default)]
+    pub slots: Vec<(String, i16)>,
+    #[serde(default)]
+    pub unique: Option<String>,
+    #[serde(default)]
+    pub unique_while_waiting: bool,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub enum What {
+    #[default]
+    Nothing,
+    Return(Value),
+    Big,
+    Nul,
+    /// Fails until this attempt.
+    RetryUntil(i32),
+    Permanent,
+    Panic,
+    SnoozeOnce,
+    Park {
+        timeout_ms: u64,
+    },
+    /// Waits until it is told to stop, or this long.
+    Wait(u64),
+    /// Never looks at its token, but has awaits.
+    IgnoreCancel(u64),
+    Commit,
+    CommitThenFail,
+    Steps,
+    Progress,
+    Checkpoint,
+}
+
+pub fn act(what: What) -> Act {
+    Act { what, ..Act::default() }
+}
+
+pub static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+impl Job for Act {
+    const KIND: &'static str = "test.act";
+    const QUEUE: &'static str = "test";
+    const ATTEMPTS: i32 = 3;
+    const TIMEOUT: Duration = seconds(2);
+    const GRACE: Duration = Duration::from_millis(200);
+    const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), cap: seconds(1) };
+    type Ctx = ();
+
+    fn slots(&self) -> Vec<Slot> {
+        self.slots.iter().map(|(key, limit)| Slot::per_tenant(key, *limit)).collect()
+    }
+
+    fn unique(&self) -> Option<Unique> {
+        let key = self.unique.clone()?;
+        Some(if self.unique_while_waiting { Unique::while_waiting(key) } else { Unique::until_finished(key) })
+    }
+
+    async fn run(self, (): &(), attempt: &Attempt) -> Result<Done, Failure> {
+        match self.what {
+            What::Nothing => Ok(Done::nothing()),
+            What::Return(value) => Ok(Done::with(value)),
+            What::Big => Ok(Done::with("x".repeat(2 << 20))),
+            What::Nul => Ok(Done::with("a\0b")),
+            What::RetryUntil(n) if attempt.number() < n => Err(Failure::retry("not yet")),
+            What::RetryUntil(_) => Ok(Done::with(attempt.number())),
+            What::Permanent => Err(Failure::permanent("never")),
+            What::Panic => panic!("on purpose"),
+            What::SnoozeOnce => {
+                if attempt.checkpoint::<bool>().is_some() {
+                    return Ok(Done::with(attempt.number()));
+                }
+                attempt.set_checkpoint(true).await?;
+                Err(Failure::Snooze(Duration::from_millis(100)))
+            }
+            What::Park { timeout_ms } => {
+                if attempt.timed_out_waiting() {
+                    return Ok(Done::with("timeout"));
+                }
+                let mut tx = attempt.begin();
+                let happened: i64 = sqlx::query_scalar("select count(*) from effects where what = 'event'")
+                    .fetch_one(tx.conn().await?)
+                    .await?;
+                tx.rollback().await?;
+                if happened > 0 {
+                    return Ok(Done::with("event"));
+                }
+                Err(Failure::Park { event: "it".into(), timeout: Duration::from_millis(timeout_ms) })
+            }
+            What::Wait(ms) => {
+                RUNNING.fetch_add(1, Ordering::SeqCst);
+                effect(attempt, "start").await?;
+                let stopped = tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(ms)) => false,
+                    () = attempt.cancel.cancelled() => true,
+                };
+                effect(attempt, if stopped { "stopped" } else { "end" }).await?;
+                if stopped { Err(Failure::Cancelled) } else { Ok(Done::nothing()) }
+            }
+            What::IgnoreCancel(ms) => {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                effect(attempt, "ignored").await?;
+                Ok(Done::nothing())
+            }
+            What::Commit => {
+                attempt.commit(async |tx| insert(tx.conn().await?, attempt.id(), "commit").await).await
+            }
+            What::CommitThenFail => {
+                attempt.commit(async |tx| insert(tx.conn().await?, attempt.id(), "commit").await).await?;
+                Err(Failure::retry("after the commit"))
+            }
+            What::Steps => {
+                for step in ["a", "b", "c"] {
+                    attempt.step(step, async |tx| insert(tx.conn().await?, attempt.id(), step).await).await?;
+                    if step == "b" && attempt.number() == 1 {
+                        return Err(Failure::retry("between the steps"));
+                    }
+                }
+                Ok(Done::nothing())
+            }
+            What::Progress => {
+                attempt.progress(streamspace_queue::Progress::of(3, 4, "items").message("nearly"));
+                tokio::time::sleep(Duration::from_millis(700)).await;
+                attempt.progress(streamspace_queue::Progress::of(4, 4, "items"));
+                Ok(Done::nothing())
+            }
+            What::Checkpoint => match attempt.checkpoint::<u32>() {
+                Some(n) => Ok(Done::with(n)),
+                None => {
+                    attempt.set_checkpoint(42).await?;
+                    Err(Failure::retry("once more"))
+                }
+            },
+        }
+    }
+}
+
+async fn effect(attempt: &Attempt, what: &str) -> Result<(), Failure> {
+    let mut tx = attempt.begin();
+    insert(tx.conn().await?, attempt.id(), what).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn insert(conn: &mut PgConnection, job: JobId, what: &str) -> sqlx::Result<()> {
+    sqlx::query("insert into effects (job, what) values ($1, $2)")
+        .bind(job.0)
+        .bind(what)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub fn registry() -> Registry {
+    Registry::new().register::<Act>(Arc::new(()))
+}

@@ -1,0 +1,123 @@
+//! Queues paused and limited over the fleet; kinds that only newer workers know.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use streamspace_queue::{Attempt, Done, Failure, Job, Options, Release, enqueue};
+use streamspace_testkit::{eventually, holds_for};
+
+use crate::bed::{Bed, What, act, quick, registry};
+
+const RUNNING: &str = "select count(*) from jobs where state = 'running'";
+const DONE: &str = "select count(*) from jobs where state = 'succeeded'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_queue_starts_nothing() {
+    let bed = Bed::new().await;
+    bed.execute(
+        "insert into queue_controls (queue, tenant_id, paused_at, updated_at)
+         values ('test', '00000000-0000-0000-0000-000000000001', now(), now())",
+    )
+    .await;
+    let worker = bed.worker();
+    eventually(Duration::from_secs(5), "the worker is there", async || {
+        (bed.number("select count(*) from workers").await == 1).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let id = bed.enqueue(act(What::Nothing)).await;
+    holds_for(Duration::from_millis(500), "it waits", async || bed.state(id).await == "queued").await;
+    bed.execute("delete from queue_controls").await;
+    bed.becomes(id, "succeeded").await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_run_than_the_queue_allows() {
+    let bed = Bed::new().await;
+    bed.execute(
+        "insert into queue_controls (queue, tenant_id, max_running, updated_at)
+         values ('test', '00000000-0000-0000-0000-000000000001', 2, now())",
+    )
+    .await;
+    for _ in 0..10 {
+        bed.enqueue(act(What::Wait(60))).await;
+    }
+    let first = bed.worker();
+    let second = bed.worker_of(bed.another_queue(Release(1)), registry(), quick());
+    let mut most = 0;
+    eventually(Duration::from_secs(15), "all are done", async || {
+        most = most.max(bed.number(RUNNING).await);
+        (bed.number(DONE).await == 10).then_some(())
+    })
+    .await;
+    assert_eq!(most, 2);
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_is_kept_by_the_fleet() {
+    let bed = Bed::new().await;
+    bed.execute(
+        "insert into queue_controls (queue, tenant_id, rate_count, rate_period_ms, updated_at)
+         values ('test', '00000000-0000-0000-0000-000000000001', 40, 1000, now())",
+    )
+    .await;
+    for _ in 0..120 {
+        bed.enqueue(act(What::Nothing)).await;
+    }
+    let first = bed.worker();
+    let second = bed.worker_of(bed.another_queue(Release(1)), registry(), quick());
+    eventually(Duration::from_secs(15), "all are done", async || {
+        (bed.number(DONE).await == 120).then_some(())
+    })
+    .await;
+    let took = bed
+        .number("select (extract(epoch from max(claimed_at) - min(claimed_at)) * 1000)::bigint from jobs")
+        .await;
+    assert!((2_600..3_700).contains(&took), "120 jobs at 40/s took {took} ms");
+    first.stop().await;
+    second.stop().await;
+}
+
+#[derive(Serialize, Deserialize)]
+struct New;
+
+impl Job for New {
+    const KIND: &'static str = "test.new";
+    const QUEUE: &'static str = "test";
+    type Ctx = ();
+    async fn run(self, (): &(), _: &Attempt) -> Result<Done, Failure> {
+        Ok(Done::nothing())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_only_newer_workers_know_waits_for_one() {
+    let bed = Bed::new().await;
+    let old = bed.worker();
+    let newer = bed.another_queue(Release(2));
+    let mut tx = newer.begin(streamspace_common::Actor::system(bed.tenant), Default::default());
+    let id = enqueue(&mut tx, New).await.expect("enqueued").id;
+    tx.commit().await.expect("committed");
+    eventually(Duration::from_secs(5), "it is handed back", async || {
+        bed.job(id).await["lane"].as_str().filter(|lane| *lane == "test/test.new@1").map(|_| ())
+    })
+    .await;
+    assert_eq!(bed.job(id).await["attempt"], serde_json::json!(0));
+    let new = bed.worker_of(newer, registry().register::<New>(Arc::new(())), quick());
+    bed.becomes(id, "succeeded").await;
+    old.stop().await;
+    new.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_nobody_will_ever_know_fails_at_once() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let id = bed.enqueue_with(New, Options::default()).await.id;
+    let job = bed.becomes(id, "failed").await;
+    assert_eq!(job["errors"][0]["kind"], serde_json::json!("unknown_kind"));
+    worker.stop().await;
+}
