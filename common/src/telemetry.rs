@@ -8,7 +8,7 @@ use std::{
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::error;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{Layer, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -19,12 +19,12 @@ const SECONDS: [f64; 16] =
 /// Starts the log, on standard error: standard output belongs to what a command answers. A second
 /// call changes nothing.
 pub fn start_log(config: &LogConfig) {
-    let filter = EnvFilter::new(config.level.as_str());
-    let log = fmt().with_env_filter(filter).with_writer(stderr);
-    let started = match config.format {
-        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).try_init(),
-        LogFormat::Text => log.with_ansi(colours()).try_init(),
+    let lines = fmt::layer().with_writer(stderr);
+    let lines = match config.format {
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Text => lines.with_ansi(colours()).boxed(),
     };
+    let started = registry().with(lines).with(config.level.targets()).try_init();
     if started.is_ok() {
         log_panics();
     }

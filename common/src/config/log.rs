@@ -1,6 +1,6 @@
 //! What is logged, and how it looks.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::{
     section::section,
@@ -17,8 +17,8 @@ words! {
 pub struct LogLevel(String);
 
 impl LogLevel {
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn targets(&self) -> Targets {
+        self.0.parse().expect("checked when it was read")
     }
 }
 
@@ -28,9 +28,9 @@ impl Value for LogLevel {
 
     fn parse(text: &str) -> Option<Self> {
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-        // Without `=` any word is a module to the filter, so a misspelt level would log nothing.
-        let known = text.split(',').all(|part| part.contains('=') || LEVELS.contains(&part.trim()));
-        (known && EnvFilter::try_new(text).is_ok()).then(|| Self(text.to_owned()))
+        // Any other word without `=` would be taken for a module, so a misspelt level would log all of nothing.
+        let known = text.split(',').all(|part| part.contains('=') || LEVELS.contains(&part));
+        (known && text.parse::<Targets>().is_ok()).then(|| Self(text.to_owned()))
     }
 
     fn show(&self) -> Option<String> {

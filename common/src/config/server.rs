@@ -29,7 +29,7 @@ section! {
         /// The URL under which people and clients reach the public port.
         public_url: Option<Url> = None, shown "from host and port";
         /// What the installation keeps on disk: the embedded database, generated keys.
-        data_dir: PathBuf = home().join(".local/share/streamspace");
+        data_dir: PathBuf = home().join(".local/share/streamspace"), shown "`~/.local/share/streamspace`; for root `/var/lib/streamspace`";
         /// Address of the admin listener (health and metrics) that every role has.
         admin_host: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         /// Port of the admin listener; 0 takes a free one.
