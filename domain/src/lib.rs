@@ -1,1 +1,9 @@
+//! What the product does, one module per slice: operations, their SQL and the bodies of their jobs.
+//!
+//! An operation takes the caller's transaction (`Tx`), checks the right to it, writes rows and what
+//! the audit should say, enqueues jobs, and leaves the commit to the caller, so operations compose.
+//! Nothing here knows HTTP.
 
+pub mod api_keys;
+pub mod audit;
+pub mod identity;

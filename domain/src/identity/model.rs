@@ -1,0 +1,161 @@
+//! Tenants and people, and what their names may look like.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use streamspace_common::{Role, TenantId, UserId};
+
+use super::Error;
+
+/// Sets a tenant's allowance and event rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    Free,
+    Standard,
+    Enterprise,
+}
+
+impl Tier {
+    pub const ALL: [Self; 3] = [Self::Free, Self::Standard, Self::Enterprise];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Standard => "standard",
+            Self::Enterprise => "enterprise",
+        }
+    }
+}
+
+impl std::str::FromStr for Tier {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|tier| tier.as_str() == text)
+            .ok_or_else(|| format!("no tier {text:?}; there are free, standard, enterprise"))
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tenant {
+    pub id: TenantId,
+    pub name: String,
+    pub slug: String,
+    pub contact_email: Option<String>,
+    pub tier: Tier,
+    pub active: bool,
+    pub created_at: Timestamp,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    pub id: UserId,
+    pub tenant: TenantId,
+    pub email: String,
+    pub username: String,
+    pub name: String,
+    pub role: Role,
+    pub platform_admin: bool,
+    pub active: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    pub name: String,
+    /// From the name when absent.
+    pub slug: Option<String>,
+    pub contact_email: Option<String>,
+    pub tier: Tier,
+    pub owner: NewOwner,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewOwner {
+    pub email: String,
+    pub name: String,
+    pub platform_admin: bool,
+}
+
+const MAX_SLUG: usize = 63;
+
+/// What a name becomes in an address: `Acme & Söhne` is `acme-s-hne`.
+pub(super) fn slug_of(name: &str) -> String {
+    let mut slug = String::new();
+    for c in name.chars().map(|c| c.to_ascii_lowercase()) {
+        if c.is_ascii_alphanumeric() {
+            slug.push(c);
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    slug.truncate(MAX_SLUG);
+    slug.trim_end_matches('-').to_owned()
+}
+
+pub(super) fn check_slug(slug: &str) -> Result<(), Error> {
+    let good = (1..=MAX_SLUG).contains(&slug.len())
+        && slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !slug.starts_with('-')
+        && !slug.ends_with('-');
+    if good {
+        return Ok(());
+    }
+    let message = format!("{slug:?} is no slug: 1 to 63 of a-z, 0-9 and inner dashes");
+    Err(Error::Invalid { field: "slug", message })
+}
+
+pub(super) fn check_text(field: &'static str, text: &str, most: usize) -> Result<(), Error> {
+    let length = text.chars().count();
+    if text.trim().is_empty() || length > most || text.chars().any(char::is_control) {
+        let message = format!("1 to {most} characters, none of them a control character");
+        return Err(Error::Invalid { field, message });
+    }
+    Ok(())
+}
+
+/// A mail server decides what an address is; this refuses what none accepts.
+pub(super) fn check_email(field: &'static str, email: &str) -> Result<(), Error> {
+    check_text(field, email, 320)?;
+    match email.split_once('@') {
+        Some((local, domain))
+            if !local.is_empty()
+                && !domain.is_empty()
+                && !domain.contains('@')
+                && !email.contains(char::is_whitespace) =>
+        {
+            Ok(())
+        }
+        _ => Err(Error::Invalid { field, message: format!("{email:?} is no e-mail address") }),
+    }
+}
+
+/// The e-mail's local part, as far as a username may be long.
+pub(super) fn username_of(email: &str) -> String {
+    email.split('@').next().unwrap_or(email).chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_slugs() {
+        assert_eq!(slug_of("  Acme & Söhne!"), "acme-s-hne");
+        assert_eq!(slug_of(&"a".repeat(80)).len(), MAX_SLUG);
+        assert!(check_slug(&slug_of("Default")).is_ok());
+        for bad in ["", "-a", "a-", "A", "a b", "a\0"] {
+            assert!(check_slug(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_mail_server_accepts_is_refused() {
+        assert!(check_email("email", "ada@example.org").is_ok());
+        for bad in ["", "ada", "@example.org", "ada@", "a@b@c", "a da@example.org", "a\0@b"] {
+            assert!(check_email("email", bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+use sqlx::PgConnection;
+use streamspace_common::{PLATFORM, Role, TenantId, UserId};
+
+use super::{
+    Error,
+    model::{NewOwner, Tenant, Tier, User, username_of},
+};
+
+struct TenantRow {
+    id: TenantId,
+    name: String,
+    slug: String,
+    contact_email: Option<String>,
+    tier: String,
+    active: bool,
+    created_at: jiff_sqlx::Timestamp,
+}
+
+impl TenantRow {
+    fn into_tenant(self) -> Tenant {
+        Tenant {
+            id: self.id,
+            name: self.name,
+            slug: self.slug,
+            contact_email: self.contact_email,
+            tier: self.tier.parse().expect("the column's check knows the same tiers"),
+            active: self.active,
+            created_at: self.created_at.to_jiff(),
+        }
+    }
+}
+
+pub(super) async fn insert_tenant(
+    conn: &mut PgConnection,
+    name: &str,
+    slug: &str,
+    contact_email: Option<&str>,
+    tier: Tier,
+) -> Result<Tenant, Error> {
+    let row = sqlx::query_as!(
+        TenantRow,
+        r#"insert into tenants (id, name, slug, contact_email, tier) values ($1, $2, $3, $4, $5)
+           on conflict (slug) do nothing
+           returning id as "id: TenantId", name, slug, contact_email, tier, active, created_at"#,
+        TenantId::new().0,
+        name,
+        slug,
+        contact_email,
+        tier.as_str(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(TenantRow::into_tenant).ok_or_else(|| Error::SlugTaken(slug.to_owned()))
+}
+
+pub(super) async fn insert_owner(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    owner: &NewOwner,
+) -> Result<User, Error> {
+    let user = User {
+        id: UserId::new(),
+        tenant,
+        email: owner.email.clone(),
+        username: username_of(&owner.email),
+        name: owner.name.clone(),
+        role: Role::Owner,
+        platform_admin: owner.platform_admin,
+        active: true,
+    };
+    sqlx::query!(
+        "insert into users (id, tenant_id, email, username, name, role, platform_admin)
+         values ($1, $2, $3, $4, $5, $6, $7)",
+        user.id.0,
+        tenant.0,
+        user.email,
+        user.username,
+        user.name,
+        user.role.as_str(),
+        user.platform_admin,
+    )
+    .execute(conn)
+    .await?;
+    Ok(user)
+}
+
+pub(super) async fn tenant_by_slug(conn: &mut PgConnection, slug: &str) -> Result<Tenant, Error> {
+    let row = sqlx::query_as!(
+        TenantRow,
+        r#"select id as "id: TenantId", name, slug, contact_email, tier, active, created_at
+           from tenants where slug = $1 and id <> $2"#,
+        slug,
+        PLATFORM.0,
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(TenantRow::into_tenant).ok_or(Error::NoTenant)
+}
+
+pub(super) async fn user_by_email(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    email: &str,
+) -> Result<User, Error> {
+    let row = sqlx::query!(
+        r#"select id as "id: UserId", email, username, name, role, platform_admin, active
+           from users where tenant_id = $1 and lower(email) = lower($2)"#,
+        tenant.0,
+        email,
+    )
+    .fetch_optional(conn)
+    .await?
+    .ok_or(Error::NoUser)?;
+    Ok(User {
+        id: row.id,
+        tenant,
+        email: row.email,
+        username: row.username,
+        name: row.name,
+        role: role(&row.role),
+        platform_admin: row.platform_admin,
+        active: row.active,
+    })
+}
+
+/// Role and platform flag of a person who may act now.
+pub(super) async fn rights(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    user: UserId,
+) -> sqlx::Result<Option<(Role, bool)>> {
+    let row = sqlx::query!(
+        "select u.role, u.platform_admin from users u join tenants t on t.id = u.tenant_id
+         where u.tenant_id = $1 and u.id = $2 and u.active and t.active",
+        tenant.0,
+        user.0,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| (role(&row.role), row.platform_admin)))
+}
+
+/// Whether anyone but the installation itself is here. Holds the answer until the commit: two
+/// processes that start at once must not both find an empty house.
+pub(super) async fn is_inhabited(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query!("select 1 as one from tenants where id = $1 for update", PLATFORM.0)
+        .fetch_optional(&mut *conn)
+        .await?;
+    sqlx::query_scalar!(r#"select exists (select 1 from tenants where id <> $1) as "some!""#, PLATFORM.0)
+        .fetch_one(conn)
+        .await
+}
+
+pub(crate) fn role(text: &str) -> Role {
+    text.parse().expect("the column's check knows the same roles")
+}
