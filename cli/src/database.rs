@@ -51,13 +51,15 @@ impl Database {
     }
 
     pub async fn connect(&self) -> Result<PgConnection> {
-        self.owner()?.connect().await.map_err(|error| {
-            anyhow::Error::new(error).context(Advice::new(
-                "the database cannot be reached",
-                "see that it runs and that database.url is right (`streamspace config show`)",
-            ))
-        })
+        self.owner()?.connect().await.map_err(unreachable)
     }
+}
+
+pub fn unreachable(error: sqlx::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(Advice::new(
+        "the database cannot be reached",
+        "see that it runs and that database.url is right (`streamspace config show`)",
+    ))
 }
 
 pub fn options(url: &Secret<String>) -> Result<PgConnectOptions> {

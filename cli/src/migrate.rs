@@ -74,6 +74,9 @@ pub async fn apply(owner: &PgConnectOptions, options: Options<'_>) -> Result<usi
             let error = anyhow::Error::new(schema::Error::Failed { version, source });
             error.context("the database could not be migrated")
         }
+        schema::Error::Database(error @ (sqlx::Error::Io(_) | sqlx::Error::Tls(_))) => {
+            database::unreachable(error)
+        }
         error => anyhow::Error::new(error).context("the database could not be migrated"),
     })
 }

@@ -1,16 +1,21 @@
 //! `streamspace up`: everything in one process.
+//!
+//! The order matters: the database runs before anything asks it, the schema is current before a role
+//! starts, and at the end jobs drain before the database stops.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use streamspace_common::{Config, sealed::MasterKeys};
 use streamspace_queue::schema::Options;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
     console,
-    data_dir::DataDir,
-    database,
+    data_dir::{DataDir, Lock},
+    database::Database,
     embedded::{self, Embedded},
     migrate,
     settings::Settings,
@@ -29,18 +34,56 @@ impl Up {
         let data_dir = DataDir::create(&config.server.data_dir)?;
         config.server.data_dir = data_dir.path().to_owned();
         let lock = data_dir.lock()?;
-        let shutdown = signals::shutdown(|| {})?;
-        let mut server = Embedded::start(&data_dir, &lock).await?;
-        let options = Options { app_role: Some(embedded::APP), ..Options::default() };
-        migrate::apply(&database::options(&server.address().owner_url())?, options).await?;
-        config.database.url = Some(server.address().app_url());
-        console::result(format_args!("StreamSpace {} runs", env!("CARGO_PKG_VERSION")));
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            error = server.failed() => return Err(error),
+        let shutdown = signals::shutdown({
+            let data_dir = data_dir.clone();
+            move || embedded::ask_to_stop(&data_dir)
+        })?;
+        match Database::configured(&config)? {
+            Some(database) => work(&config, &database, &shutdown).await?,
+            None => with_embedded(&mut config, &data_dir, &lock, &shutdown).await?,
         }
-        info!("draining");
-        server.stop().await?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Whatever becomes of the work, the server stops after it.
+async fn with_embedded(
+    config: &mut Config,
+    data_dir: &DataDir,
+    lock: &Lock,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let mut server = tokio::select! {
+        server = Embedded::start(data_dir, lock) => server?,
+        () = shutdown.cancelled() => {
+            embedded::ask_to_stop(data_dir);
+            return Ok(());
+        }
+    };
+    let database = Database::embedded(server.address());
+    config.database.url = Some(database.app_url.clone());
+    let outcome = tokio::select! {
+        outcome = work(config, &database, shutdown) => outcome,
+        error = server.failed() => return Err(error),
+    };
+    outcome.and(server.stop().await)
+}
+
+async fn work(config: &Config, database: &Database, shutdown: &CancellationToken) -> Result<()> {
+    let options = Options { app_role: database.app_role.as_deref(), ..Options::default() };
+    let owner = database.owner()?;
+    tokio::select! {
+        migrated = migrate::apply(&owner, options) => migrated?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    MasterKeys::load_or_generate(&config.master_key_file())?;
+    console::result(format_args!(
+        "StreamSpace {} runs at {}",
+        env!("CARGO_PKG_VERSION"),
+        config.server.public_url()
+    ));
+    console::result(format_args!("  data           {}", config.server.data_dir.display()));
+    shutdown.cancelled().await;
+    info!("draining");
+    Ok(())
 }

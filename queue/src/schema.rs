@@ -4,6 +4,10 @@
 //! Several processes may migrate at once; one of them does. A lock that is tried again and again
 //! decides, not one that is waited for: an index that is built concurrently waits for every older
 //! transaction, one that waits for the lock among them, and neither would ever end.
+//!
+//! A file that begins with `-- no-transaction` holds one `create index concurrently if not exists`
+//! and nothing else: PostgreSQL runs several statements of one message as a transaction, and a
+//! process that is killed between the end of the build and its record must be able to come again.
 
 use std::{fmt, time::Duration};
 
@@ -344,6 +348,17 @@ fn has_code(error: &sqlx::Error, code: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_runs_outside_a_transaction_can_run_again() {
+        for migration in MIGRATOR.iter().filter(|migration| migration.no_tx) {
+            let sql = migration.sql.as_str().to_lowercase();
+            let statements = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<String>();
+            let again = "index concurrently if not exists";
+            assert!(statements.contains(again), "{}: {again}", migration.version);
+            assert_eq!(statements.trim().matches(';').count(), 1, "{}: one statement", migration.version);
+        }
+    }
 
     #[test]
     fn an_index_is_mentioned_by_its_whole_name() {

@@ -20,6 +20,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use streamspace_common::Secret;
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
@@ -117,6 +118,14 @@ pub fn running(data_dir: &DataDir) -> Option<Address> {
             Some(Address { socket_dir: found.socket_dir })
         }
         _ => None,
+    }
+}
+
+/// Lets a server of the data directory roll back what is open and end, without waiting for it: for
+/// when the person at the terminal does not want to wait.
+pub fn ask_to_stop(data_dir: &DataDir) {
+    if let Found::Running(found) = postmaster_pid::find(&data_dir.join("postgres")) {
+        kill(found.pid, Signal::SIGINT).ok();
     }
 }
 

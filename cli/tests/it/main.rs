@@ -1,0 +1,8 @@
+//! The command as a person starts it: real processes, a real PostgreSQL, killed and started again.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod backup;
+mod config;
+mod installation;
+mod migrate;
+mod up;
