@@ -14,13 +14,14 @@ use crate::{
 };
 
 /// Takes the slots of claimed jobs. Those that lack one are blocked again, at no cost of an
-/// attempt; the keys they lack are returned with them.
+/// attempt. Returned are those jobs, and the keys to look at again after the commit: what a job
+/// lacked may have been freed while it was blocked, and what it gave back may be waited for.
 pub(crate) async fn take_slots(
     conn: &mut PgConnection,
     boot: BootId,
     jobs: &[JobId],
     fences: &[i64],
-) -> sqlx::Result<Vec<(JobId, String)>> {
+) -> sqlx::Result<(Vec<JobId>, Vec<String>)> {
     let jobs: Vec<_> = jobs.iter().map(|job| job.0).collect();
     let mut tx = sqlx::Connection::begin(conn).await?;
     // In the order of the keys, so that two claims can't wait for each other.
@@ -50,12 +51,16 @@ pub(crate) async fn take_slots(
     )
     .fetch_all(&mut *tx)
     .await?;
-    if !lacking.is_empty() {
-        let ids: Vec<_> = lacking.iter().map(|job| job.id.0).collect();
-        let keys: Vec<_> = lacking.iter().map(|job| job.key.clone()).collect();
-        sqlx::query!("delete from job_slots where job_id = any($1) and boot_id = $2", &ids, boot.0)
-            .execute(&mut *tx)
-            .await?;
+    let ids: Vec<_> = lacking.iter().map(|job| job.id.0).collect();
+    let mut keys: Vec<_> = lacking.iter().map(|job| job.key.clone()).collect();
+    if !ids.is_empty() {
+        let given_back = sqlx::query_scalar!(
+            "delete from job_slots where job_id = any($1) and boot_id = $2 returning key",
+            &ids,
+            boot.0,
+        )
+        .fetch_all(&mut *tx)
+        .await?;
         sqlx::query!(
             "update jobs j set state = 'blocked', blocked_on = b.key, boot_id = null,
                     attempt = j.attempt - 1, fence = j.fence + 1, row_version = j.row_version + 1
@@ -67,9 +72,10 @@ pub(crate) async fn take_slots(
         )
         .execute(&mut *tx)
         .await?;
+        keys.extend(given_back);
     }
     tx.commit().await?;
-    Ok(lacking.into_iter().map(|job| (job.id, job.key)).collect())
+    Ok((lacking.into_iter().map(|job| job.id).collect(), keys))
 }
 
 /// Moves the oldest jobs that wait for these keys back into their lanes, as many as there are free

@@ -207,13 +207,12 @@ impl Engine {
     async fn take_slots(&self, conn: &mut PgConnection, rows: &[Claimed]) -> sqlx::Result<Vec<JobId>> {
         let (jobs, fences): (Vec<_>, Vec<_>) =
             rows.iter().filter(|row| row.keyed).map(|row| (row.id, row.fence)).unzip();
-        let lacking = keys::take_slots(conn, self.boot(), &jobs, &fences).await?;
-        if !lacking.is_empty() {
-            // The slot may have been freed while we blocked: whoever looks last sees both.
-            let unblock = lacking.iter().map(|(_, key)| key.clone()).collect();
-            self.queue.tell(Notices { unblock, ..Notices::default() });
+        let (lacking, look_again) = keys::take_slots(conn, self.boot(), &jobs, &fences).await?;
+        if !look_again.is_empty() {
+            // A slot may have been freed while we blocked: whoever looks last sees both.
+            self.queue.tell(Notices { unblock: look_again.into_iter().collect(), ..Notices::default() });
         }
-        Ok(lacking.into_iter().map(|(job, _)| job).collect())
+        Ok(lacking)
     }
 
     /// A handler ended: its slot is free, though its end is not yet written.
