@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-use apalis::prelude::WorkerBuilder;
+use apalis::prelude::{WorkerBuilder, WorkerContext};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 use streamspace_common::{Actor, BootId, JobId, TenantId, UserId};
@@ -233,7 +233,8 @@ pub async fn run_worker(
     loops.spawn(engine.clone().promote());
     loops.spawn(engine.clone().fetch(claims));
 
-    let worker = WorkerBuilder::new(format!("streamspace-{}", engine.boot()))
+    let context = WorkerContext::new("streamspace");
+    let worker = WorkerBuilder::new(context.clone())
         .backend(backend::Claims::new(engine.clone(), claimed))
         .build(backend::Execute::new(engine.clone()));
     let running = tokio::spawn(worker.run());
@@ -243,7 +244,10 @@ pub async fn run_worker(
         () = engine.draining.cancelled() => {}
     }
     engine.drain().await;
-    // The channel of claims is closed by now, so apalis's worker ends by itself.
+    // Nothing runs any more, so apalis's worker has nothing to wait for.
+    if let Err(error) = context.stop() {
+        warn!(%error, "apalis's worker would not stop");
+    }
     if tokio::time::timeout(Duration::from_secs(5), running).await.is_err() {
         warn!("apalis's worker did not end in time");
     }
