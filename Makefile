@@ -6,7 +6,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n1)
-# Flags for `make run` (`make run ARGS="--port 9000"`), or which tests `make test` runs.
+# Flags for `make run` (`make run ARGS="--set server.port=9000"`), or which tests `make test` runs.
 ARGS ?=
 
 # Rust that scripts/setup has installed is not on a fresh login's path yet.
@@ -23,9 +23,9 @@ run: ## Build and start everything on this machine (ARGS="…" goes to `streamsp
 	@cargo build $(QUICK) -p streamspace
 	@exec target/quick/streamspace up $(ARGS)
 
-test: ## All tests, on real servers that they start themselves (ARGS="…" goes to cargo test)
+test: ## All tests, on real servers that they start themselves (or some: ARGS="-p CRATE NAME")
 	@scripts/setup test
-	cargo test $(QUICK) --workspace $(ARGS)
+	cargo test $(QUICK) $(or $(ARGS),--workspace)
 
 check: ## What CI runs first: format, lints, docs, dependencies, generated files
 	@scripts/setup check
@@ -83,4 +83,4 @@ release: ## Build the program to ship: target/release/streamspace
 
 test-long: ## All tests with their full matrices; takes hours
 	@scripts/setup test
-	STREAMSPACE_TEST_LONG=1 cargo test $(QUICK) --workspace $(ARGS)
+	STREAMSPACE_TEST_LONG=1 cargo test $(QUICK) $(or $(ARGS),--workspace)

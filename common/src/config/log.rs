@@ -1,10 +1,12 @@
 //! What is logged, and how it looks.
 
+use std::{fmt, str::FromStr};
+
 use tracing_subscriber::filter::Targets;
 
 use super::{
     section::section,
-    value::{Value, words},
+    value::{Value, plain, words},
 };
 
 words! {
@@ -22,20 +24,29 @@ impl LogLevel {
     }
 }
 
-impl Value for LogLevel {
-    const EXPECTED: &'static str =
-        "a level such as `info`, or levels by module such as `info,streamspace_queue=debug`";
+impl FromStr for LogLevel {
+    type Err = String;
 
-    fn parse(text: &str) -> Option<Self> {
+    fn from_str(text: &str) -> Result<Self, String> {
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
         // Any other word without `=` would be taken for a module, so a misspelt level would log all of nothing.
         let known = text.split(',').all(|part| part.contains('=') || LEVELS.contains(&part));
-        (known && text.parse::<Targets>().is_ok()).then(|| Self(text.to_owned()))
+        if known && text.parse::<Targets>().is_ok() {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("expected {}, got {text:?}", Self::EXPECTED))
+        }
     }
+}
 
-    fn show(&self) -> Option<String> {
-        Some(self.0.clone())
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
+}
+
+plain! {
+    LogLevel: "a level such as `info`, or levels by module such as `info,streamspace_queue=debug`",
 }
 
 section! {

@@ -20,9 +20,10 @@ pub trait Value: Sized {
     fn show(&self) -> Option<String>;
 }
 
+/// A value whose text is Rust's own for its type.
 macro_rules! plain {
     ($($ty:ty: $expected:literal),+ $(,)?) => {$(
-        impl Value for $ty {
+        impl $crate::config::value::Value for $ty {
             const EXPECTED: &'static str = $expected;
             fn parse(text: &str) -> Option<Self> {
                 text.parse().ok()
@@ -33,6 +34,8 @@ macro_rules! plain {
         }
     )+};
 }
+
+pub(super) use plain;
 
 plain! {
     u16: "a port (0 to 65535)",
