@@ -17,6 +17,9 @@ pub(crate) const LIVE: &str = "streamspace_live";
 const MAX_PAYLOAD: usize = 7_900;
 /// Payloads on one channel in one flush.
 const MAX_PAYLOADS: usize = 4;
+/// Live events in one flush. At tens of thousands a second nobody follows each; whoever watches
+/// reads again what it watches, which costs the database less than to carry them all.
+const MAX_EVENTS: usize = 100;
 
 /// The payloads for the two channels.
 pub(crate) fn encode(sender: Uuid, notices: &Notices) -> (Vec<String>, Vec<String>) {
@@ -40,6 +43,10 @@ pub(crate) fn encode(sender: Uuid, notices: &Notices) -> (Vec<String>, Vec<Strin
         engine.line(&format!("w\t{}\t{}\t{}", lane.name, lane.tenant.0.simple(), at.as_microsecond()));
     }
     let mut live = Packer::new(sender);
+    if notices.events.len() > MAX_EVENTS {
+        live.line("*");
+        return (engine.finish(), live.finish());
+    }
     for event in &notices.events {
         live.line(&format!("e\t{}\t{}\t{}", event.topic.as_str(), event.id.simple(), event.version));
     }
@@ -175,6 +182,17 @@ mod tests {
         let me = Uuid::now_v7();
         let (engine, _) = encode(me, &sample());
         assert_eq!(decode(me, &engine[0]), None);
+    }
+
+    #[test]
+    fn a_flood_of_events_says_read_again() {
+        let mut notices = Notices::default();
+        for version in 0..200 {
+            notices.changed(JobId::new(), version);
+        }
+        let (_, live) = encode(Uuid::now_v7(), &notices);
+        let heard = decode(Uuid::now_v7(), &live[0]).expect("another's");
+        assert!(live.len() == 1 && heard.everything && heard.events.is_empty());
     }
 
     #[test]
