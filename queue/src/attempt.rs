@@ -200,7 +200,7 @@ impl Attempt {
         self.hold.take_progress()
     }
 
-    fn stale(&self) -> Failure {
+    pub(crate) fn stale(&self) -> Failure {
         metrics::counter!("streamspace_stale_total").increment(1);
         Failure::Stale
     }

@@ -13,6 +13,9 @@
 //! 6. `keys`, `events` — at most n at a time; park until something happens.
 //! 7. `engine` — the loops of a worker process: fetch, execute, acknowledge, beat, promote, pulse.
 //!
+//! 8. [`batch`] — work over many items; [`schedule`] — work at set times; [`retention`] — what goes.
+//! 9. [`inspect`], [`control`], [`queues`], [`workers`], [`depth`] — what operators see and do.
+//!
 //! What holds it together: **the fence**. Claiming a job raises its fence, and so does every end of
 //! an attempt, be it an acknowledgement, a rescue or a hand-back. So an attempt owns its job exactly
 //! while its token equals the row's; every statement that speaks for an attempt names the token,
@@ -23,13 +26,17 @@
 //! nothing is counted that could be looked up.
 
 pub mod attempt;
+pub mod batch;
 pub mod bus;
 mod claim;
+pub mod control;
 pub mod db;
+pub mod depth;
 mod engine;
 pub mod enqueue;
 mod events;
 mod handle;
+pub mod inspect;
 pub mod job;
 mod keys;
 mod lanes;
@@ -38,13 +45,17 @@ pub mod model;
 pub mod notice;
 mod notifier;
 pub mod outcome;
+pub mod queues;
 #[cfg(feature = "redis")]
 mod redis;
 pub mod registry;
+pub mod retention;
+pub mod schedule;
 pub mod schema;
 mod settle;
 pub mod tx;
 mod wire;
+pub mod workers;
 
 pub use attempt::{Attempt, Progress};
 pub use db::{Db, DbOptions};

@@ -37,6 +37,11 @@ impl Tx {
         self.actor.tenant
     }
 
+    /// For the scheduler, which fires for each tenant in one transaction.
+    pub(crate) fn act_as(&mut self, actor: Actor) {
+        self.actor = actor;
+    }
+
     pub fn request(&self) -> &Request {
         &self.request
     }

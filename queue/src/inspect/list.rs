@@ -1,0 +1,239 @@
+//! Pages of jobs, newest first. The cursor is the id of the last row that was *looked at*: a page
+//! looks at no more than [`SCANNED`] rows, so a filter that matches little gives short pages with a
+//! cursor, never a slow one.
+
+use jiff::{Timestamp, ToSpan};
+use sqlx::PgConnection;
+use streamspace_common::{JobId, ScheduleId, UserId};
+use uuid::Uuid;
+
+use super::{JobRow, Scope, read_jobs};
+use crate::model::State;
+
+/// Which of the reader's jobs. Everything that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Filter {
+    /// Any of these; `queued` includes what waits for a concurrency key. None: all.
+    pub states: Vec<State>,
+    pub kind: Option<String>,
+    pub queue: Option<String>,
+    pub parent: Option<JobId>,
+    pub schedule: Option<ScheduleId>,
+    pub user: Option<UserId>,
+    /// Made at this time or later.
+    pub created_from: Option<Timestamp>,
+    /// Made before this time.
+    pub created_before: Option<Timestamp>,
+}
+
+impl Filter {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(crate) fn stored_states(&self) -> Option<Vec<String>> {
+        if self.states.is_empty() {
+            return None;
+        }
+        let stored = State::ALL.into_iter().filter(|state| self.states.contains(&state.public()));
+        Some(stored.map(|state| state.as_str().to_owned()).collect())
+    }
+
+    /// Ids are made by the clock of whoever enqueues, `created_at` by the database's: a day lies
+    /// between them at most. Bounds of ids only keep a scan short; the times decide.
+    pub(crate) fn lowest_id(&self) -> Uuid {
+        self.created_from.map_or(Uuid::nil(), |from| id_at(from - SLACK_HOURS.hours()))
+    }
+
+    pub(crate) fn highest_id(&self) -> Uuid {
+        self.created_before.map_or(Uuid::max(), |before| id_at(before + SLACK_HOURS.hours()))
+    }
+}
+
+const SLACK_HOURS: i64 = 24;
+/// Rows that one page looks at, at most.
+const SCANNED: i64 = 20_000;
+
+/// The lowest id of a moment: a UUIDv7 starts with its milliseconds.
+pub(crate) fn id_at(at: Timestamp) -> Uuid {
+    let ms = u128::try_from(at.as_millisecond().max(0)).unwrap_or(0);
+    Uuid::from_u128(ms << 80)
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page {
+    pub jobs: Vec<JobRow>,
+    /// Where the next page begins; none follows without it.
+    pub next: Option<JobId>,
+}
+
+/// A page that begins after the cursor. It may be short, even empty, and have a next one.
+pub async fn list(
+    conn: &mut PgConnection,
+    scope: Scope,
+    filter: &Filter,
+    after: Option<JobId>,
+    limit: u32,
+) -> sqlx::Result<Page> {
+    let (ids, next) = page_of_ids(conn, scope, filter, after, limit).await?;
+    if ids.is_empty() {
+        return Ok(Page { jobs: Vec::new(), next });
+    }
+    let jobs = read_jobs!("select unnest($1::uuid[])", &ids).fetch_all(conn).await?;
+    Ok(Page { jobs: jobs.into_iter().map(JobRow::from).collect(), next })
+}
+
+/// The ids of such a page, newest first, and the cursor after them.
+pub(crate) async fn page_of_ids(
+    conn: &mut PgConnection,
+    scope: Scope,
+    filter: &Filter,
+    after: Option<JobId>,
+    limit: u32,
+) -> sqlx::Result<(Vec<Uuid>, Option<JobId>)> {
+    let before = after.map_or(Uuid::max(), |after| after.0).min(filter.highest_id());
+    let limit = i64::from(limit.max(1));
+    let floor = floor(conn, scope, filter, before).await?;
+    let ids = matching(conn, scope, filter, before, floor.unwrap_or(filter.lowest_id()), limit).await?;
+    let next = match ids.last() {
+        Some(last) if ids.len() as i64 == limit => Some(JobId(*last)),
+        _ => floor.map(JobId),
+    };
+    Ok((ids, next))
+}
+
+/// The id below which a page does not look; `None` when it may look at all that is left. It is
+/// asked for before the rows, so what is deleted in between can't make a page skip any.
+///
+/// Each index answers this from its own pages. The statements differ in nothing but the index that
+/// serves them: written as one, a cached plan would serve some of them badly.
+async fn floor(
+    conn: &mut PgConnection,
+    scope: Scope,
+    filter: &Filter,
+    before: Uuid,
+) -> sqlx::Result<Option<Uuid>> {
+    let low = filter.lowest_id();
+    let user = scope.user().or(filter.user);
+    match (scope.tenant(), user) {
+        _ if filter.parent.is_some() => Ok(None),
+        (Some(_), None) if filter.states == [State::Failed] => Ok(None),
+        (Some(tenant), Some(user)) => {
+            sqlx::query_scalar!(
+                "select id from jobs where tenant_id = $1 and user_id = $2 and id < $3 and id > $4
+                 order by id desc offset $5 limit 1",
+                tenant.0,
+                user.0,
+                before,
+                low,
+                SCANNED,
+            )
+            .fetch_optional(conn)
+            .await
+        }
+        (Some(tenant), None) => {
+            sqlx::query_scalar!(
+                "select id from jobs where tenant_id = $1 and id < $2 and id > $3 order by id desc offset $4 limit 1",
+                tenant.0,
+                before,
+                low,
+                SCANNED,
+            )
+            .fetch_optional(conn)
+            .await
+        }
+        (None, _) => {
+            sqlx::query_scalar!(
+                "select id from jobs where id < $1 and id > $2 order by id desc offset $3 limit 1",
+                before,
+                low,
+                SCANNED,
+            )
+            .fetch_optional(conn)
+            .await
+        }
+    }
+}
+
+/// The ids that match between the two, exclusive.
+async fn matching(
+    conn: &mut PgConnection,
+    scope: Scope,
+    filter: &Filter,
+    before: Uuid,
+    floor: Uuid,
+    limit: i64,
+) -> sqlx::Result<Vec<Uuid>> {
+    let states = filter.stored_states();
+    let (tenant, _, creator) = scope.columns();
+    let user = scope.user().or(filter.user).map(|user| user.0);
+    let (from, until) = (filter.created_from.map(sql_time), filter.created_before.map(sql_time));
+    let schedule = filter.schedule.map(|schedule| schedule.0);
+    let parent = filter.parent.map(|parent| parent.0);
+    macro_rules! select {
+        ($index:tt) => {
+            sqlx::query_scalar!(
+                "select id from jobs where id < $1 and id > $2
+                   and ($3::text[] is null or state::text = any($3)) and ($4::text is null or kind = $4)
+                   and ($5::text is null or queue = $5) and ($6::uuid is null or user_id = $6)
+                   and ($7::uuid is null or creator_id = $7)
+                   and ($8::uuid is null or creator_type = 'schedule' and creator_id = $8)
+                   and ($9::timestamptz is null or created_at >= $9)
+                   and ($10::timestamptz is null or created_at < $10)
+                   and ($11::uuid is null or tenant_id = $11) and ($12::uuid is null or parent_id = $12) and "
+                    + $index
+                    + " order by id desc limit $13",
+                before,
+                floor,
+                states.as_deref(),
+                filter.kind,
+                filter.queue,
+                user,
+                creator,
+                schedule,
+                from as Option<jiff_sqlx::Timestamp>,
+                until as Option<jiff_sqlx::Timestamp>,
+                tenant,
+                parent,
+                limit,
+            )
+            .fetch_all(conn)
+            .await
+        };
+    }
+    // The conditions at the end say nothing that the parameters do not: they name the index.
+    match (tenant, user) {
+        _ if parent.is_some() => select!("parent_id = $12"),
+        (Some(_), None) if filter.states == [State::Failed] => {
+            select!("tenant_id = $11 and state = 'failed'")
+        }
+        (Some(_), Some(_)) => select!("tenant_id = $11 and user_id = $6"),
+        (Some(_), None) => select!("tenant_id = $11"),
+        (None, _) => select!("true"),
+    }
+}
+
+fn sql_time(at: Timestamp) -> jiff_sqlx::Timestamp {
+    at.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_a_moment_lie_behind_its_lowest_id() {
+        let before = Timestamp::now();
+        let id = Uuid::now_v7();
+        assert!(id_at(before) <= id);
+        assert!(id < id_at(before + 1.minute()));
+    }
+
+    #[test]
+    fn queued_includes_what_waits_for_a_key() {
+        let filter = Filter { states: vec![State::Queued], ..Filter::default() };
+        assert_eq!(filter.stored_states(), Some(vec!["queued".to_owned(), "blocked".to_owned()]));
+        assert_eq!(Filter::default().stored_states(), None);
+    }
+}
