@@ -1,0 +1,79 @@
+//! `make bench`: measures the job engine against references in the same run, and prints one table.
+//!
+//! Only ratios are worth comparing: the machine may be busy, so what is compared takes turns in
+//! short rounds and the median counts. Nothing here can fail a build.
+
+mod bare;
+mod engine;
+mod kinds;
+mod rounds;
+mod rows;
+mod stage;
+mod table;
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::{stage::Turn, table::render};
+
+/// Measures the job engine and prints one table.
+#[derive(Parser)]
+struct Args {
+    /// What to measure; everything when none is named.
+    names: Vec<String>,
+    /// Fewer and shorter rounds: for a first look.
+    #[arg(long)]
+    quick: bool,
+}
+
+const SUBJECTS: [&str; 1] = ["throughput"];
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    if let Some(unknown) = args.names.iter().find(|name| !SUBJECTS.contains(&name.as_str())) {
+        anyhow::bail!("nothing is called {unknown:?}; there are {}", SUBJECTS.join(", "));
+    }
+    log_to_nowhere()?;
+    let began = Instant::now();
+    let postgres = stage::server().await?;
+    let turn = Turn::new(args.quick);
+    let mut rows = Vec::new();
+    for subject in SUBJECTS.into_iter().filter(|name| args.names.is_empty() || args.names.iter().any(|n| n == name)) {
+        say(&format!("{:>4.0} s  {subject}", began.elapsed().as_secs_f64()));
+        rows.extend(match subject {
+            "throughput" => rows::throughput::measure(&postgres, turn).await?,
+            _ => unreachable!("subjects are listed above"),
+        });
+    }
+    print(&render(&rows));
+    Ok(())
+}
+
+/// A worker logs each job and counts it; what that costs belongs to the measurement, what it says
+/// does not.
+fn log_to_nowhere() -> Result<()> {
+    let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    let log = tracing_subscriber::fmt().with_writer(nowhere).json().flatten_event(true).with_span_list(false);
+    log.with_env_filter(tracing_subscriber::EnvFilter::new("info")).init();
+    let metrics = streamspace_common::telemetry::metrics();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+            metrics.fold();
+        }
+    });
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "progress, for whoever waits")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what the program is for")]
+fn print(text: &str) {
+    println!("\n{text}");
+}

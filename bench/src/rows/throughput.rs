@@ -1,0 +1,58 @@
+//! Jobs per second, against the bare loop over the same rows.
+
+use anyhow::Result;
+use streamspace_queue::Job;
+use streamspace_testkit::Postgres;
+
+use crate::{
+    bare, engine,
+    kinds::{Nap, Noop, Spin},
+    rounds::Rounds,
+    stage::{Stage, Turn},
+    table::{Figure, Row, Target},
+};
+
+/// Rows that no turn can use up.
+const ENOUGH: i64 = 90_000;
+const CONCURRENCIES: [usize; 2] = [10, 100];
+
+pub async fn measure(postgres: &Postgres, turn: Turn) -> Result<Vec<Row>> {
+    let mut stage = Stage::new(postgres).await?;
+    stage.template(Noop { n: 1 }).await?;
+    stage.template(Spin { n: 1 }).await?;
+    stage.template(Nap { n: 1 }).await?;
+    for kind in [Noop::KIND, Spin::KIND, Nap::KIND] {
+        stage.top_up(kind, ENOUGH, 1).await?;
+    }
+    stage.settle().await?;
+
+    let mut rounds = Rounds::new();
+    for _ in 0..turn.rounds {
+        for concurrency in CONCURRENCIES {
+            stage.top_up(Noop::KIND, ENOUGH, 1).await?;
+            rounds.record("bare", bare::rate(stage.url(), bare::OF_ONE_TENANT, Noop::QUEUE, turn).await?);
+            for (kind, queue) in [(Noop::KIND, Noop::QUEUE), (Spin::KIND, Spin::QUEUE), (Nap::KIND, Nap::QUEUE)] {
+                stage.top_up(kind, ENOUGH, 1).await?;
+                let rate = engine::rate(&stage, queue, concurrency, turn).await?;
+                rounds.record(&format!("{queue} {concurrency}"), rate);
+            }
+        }
+    }
+
+    let bare = rounds.median("bare");
+    let mut rows = Vec::new();
+    for (queue, what) in [(Noop::QUEUE, "no-op jobs"), (Spin::QUEUE, "50 µs jobs"), (Nap::QUEUE, "5 ms jobs")] {
+        for concurrency in CONCURRENCIES {
+            let rate = rounds.median(&format!("{queue} {concurrency}"));
+            let row = Row::new(format!("{what}, concurrency {concurrency}"), Figure::PerSecond(rate));
+            rows.push(match (queue, concurrency) {
+                (Noop::QUEUE, 100) => row.against(Figure::PerSecond(bare)).target(Target::AtLeast(0.9)),
+                (Nap::QUEUE, _) => row
+                    .against(Figure::PerSecond(concurrency as f64 / 0.005))
+                    .note("reference: every slot busy all the time"),
+                _ => row.against(Figure::PerSecond(bare)),
+            });
+        }
+    }
+    Ok(rows)
+}
