@@ -41,6 +41,10 @@ pub(crate) struct Claimed {
 }
 
 /// Claims at most what each ask allows. Rows that another claim is taking are skipped.
+///
+/// The rows are updated by `any (array (…))`, one probe of the primary key each. Joined instead, the
+/// planner expects a tenth of the lane from a `limit` that it does not know, and reads the whole
+/// table for it: ten times the cost of a claim with 60,000 rows.
 pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -> sqlx::Result<Vec<Claimed>> {
     let lanes: Vec<String> = asks.iter().map(|ask| ask.lane.name.clone()).collect();
     let tenants: Vec<_> = asks.iter().map(|ask| ask.lane.tenant.0).collect();
@@ -61,7 +65,7 @@ pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -
            update jobs j set state = 'running', attempt = j.attempt + 1, fence = j.fence + 1,
                   row_version = j.row_version + 1, boot_id = $1, claimed_at = queue.now(), started_at = queue.now(),
                   unknown_since = case when j.lane = j.queue then null else j.unknown_since end
-           from picked p where j.id = p.id
+           where j.id = any (array (select id from picked))
            returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.lane, j.order_at, j.kind, j.version,
                      j.queue, j.fence, j.attempt, j.max_attempts, j.timeout_ms, j.release,
                      j.args as "args: Json<Box<RawValue>>", j.checkpoint, j.slot_keys is not null as "keyed!",
@@ -121,7 +125,7 @@ pub(crate) async fn promote(conn: &mut PgConnection) -> sqlx::Result<(crate::not
              order by run_at limit 1000 for update skip locked)
            update jobs j set state = 'queued', order_at = j.run_at - j.priority * interval '1 minute',
                   row_version = j.row_version + 1
-           from due where j.id = due.id
+           where j.id = any (array (select id from due))
            returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.lane, j.order_at, j.row_version"#,
     )
     .fetch_all(conn)

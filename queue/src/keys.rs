@@ -93,7 +93,7 @@ async fn unblock_in<'c>(
 ) -> sqlx::Result<Notices> {
     let promoted = sqlx::query!(
         r#"update jobs j set state = 'queued', blocked_on = null, row_version = j.row_version + 1
-           from (
+           where j.id = any (array (
              select b.id from unnest($1::text[]) as k(key)
              cross join lateral (
                select s.n - (select count(*) from job_slots x where x.key = k.key) as free
@@ -102,8 +102,7 @@ async fn unblock_in<'c>(
                order by f.order_at, f.id limit 1) l
              cross join lateral (
                select id from jobs where state = 'blocked' and blocked_on = k.key
-               order by order_at, id limit greatest(l.free, 0) for update skip locked) b) p
-           where j.id = p.id
+               order by order_at, id limit greatest(l.free, 0) for update skip locked) b))
            returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.lane, j.order_at, j.row_version"#,
         keys,
     )

@@ -243,7 +243,7 @@ async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
                   cancel_stopped_at = case when j.cancel_requested_at is not null then queue.now() end,
                   errors = queue.append_error(j.errors, jsonb_build_object('attempt', j.attempt,
                              'kind', 'worker_lost', 'message', 'the worker that ran it stopped answering'))
-           from lost where j.id = lost.id
+           where j.id = any (array (select id from lost))
            returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.state as "state: State", j.lane,
                      j.order_at, j.row_version, j.unique_mode"#,
     )
