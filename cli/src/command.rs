@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::{admin::Admin, config::ConfigCommand, console, doctor::Doctor, migrate, up};
+use crate::{admin::Admin, client, config::ConfigCommand, console, doctor::Doctor, migrate, up};
 
 /// Containerised applications in the browser, and the control plane for those who operate them.
 #[derive(Parser)]
@@ -30,6 +30,8 @@ enum Command {
     /// Operate an installation: backups, keys, tenants.
     #[command(subcommand)]
     Admin(Admin),
+    #[command(flatten)]
+    Client(client::Command),
     /// Print the completion script for a shell.
     Completions { shell: Shell },
     /// Print the version.
@@ -44,6 +46,7 @@ impl Cli {
             Command::Config(command) => done(command.run()),
             Command::Doctor(command) => done(command.run().await),
             Command::Admin(command) => done(command.run().await),
+            Command::Client(command) => command.run().await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "streamspace", &mut script);

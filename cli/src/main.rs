@@ -2,6 +2,7 @@
 //! each, and the other commands are for those who operate an installation or use one.
 
 mod admin;
+mod client;
 mod command;
 mod config;
 mod console;

@@ -1,0 +1,117 @@
+//! Why a request got no answer that can be used, and what to do about it.
+
+use std::{error::Error as _, time::Duration};
+
+use reqwest::StatusCode;
+use url::Url;
+
+use super::{problem::Problem, server::KeyOrigin};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server answered, and the answer is no.
+    #[error("{problem}")]
+    Refused { problem: Box<Problem>, is_ours: bool, retry_after: Option<Duration>, key: KeyOrigin },
+    #[error("{url} cannot be reached")]
+    Unreachable { url: Url, source: reqwest::Error },
+    #[error("{url} did not answer in time")]
+    Silent { url: Url, source: reqwest::Error },
+    #[error("the connection to {url} broke")]
+    Broken { url: Url, source: reqwest::Error },
+    #[error("{url} redirects to {target}")]
+    Moved { url: Url, target: String },
+    #[error("the answer of {url} cannot be read: {reason}")]
+    Unreadable { url: Url, reason: String },
+}
+
+impl Error {
+    pub fn of_transport(error: reqwest::Error, url: &Url) -> Self {
+        // The URL is told by our own variants, and has no place in their causes.
+        let (url, error) = (url.clone(), error.without_url());
+        if error.is_connect() {
+            Self::Unreachable { url, source: error }
+        } else if error.is_timeout() {
+            Self::Silent { url, source: error }
+        } else {
+            Self::Broken { url, source: error }
+        }
+    }
+
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused { problem, .. } => StatusCode::from_u16(problem.status).ok(),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request may succeed a moment later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Refused { problem, retry_after, .. } => match problem.status {
+                429 | 502..=504 => true,
+                // Our own request, whose answer was lost, is still being worked on.
+                409 => retry_after.is_some(),
+                _ => false,
+            },
+            Self::Unreachable { .. } => !self.is_about_tls(),
+            Self::Silent { .. } | Self::Broken { .. } => true,
+            Self::Moved { .. } | Self::Unreadable { .. } => false,
+        }
+    }
+
+    /// The request cannot have had an effect.
+    pub fn never_arrived(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    fn is_about_tls(&self) -> bool {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            if error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused { is_ours: false, problem, .. } => Some(match problem.status {
+                502..=504 => "a proxy answered, the server behind it does not".to_owned(),
+                _ => "no StreamSpace server answered there: check the URL".to_owned(),
+            }),
+            Self::Refused { problem, key, retry_after, .. } => match problem.status {
+                401 => Some(format!(
+                    "the key from {key} is not accepted: it may be mistyped, expired or revoked; log in with another: streamspace login"
+                )),
+                403 => Some(format!("the key from {key} may not do this: ask someone with a higher role")),
+                404 => Some("it may be gone, belong to another tenant, or the server may be older than this command".to_owned()),
+                429 => retry_after
+                    .map(|after| format!("the key's limit is used up; try again in {}", super::text::span(after))),
+                500 => Some("the request id leads whoever operates the server to the cause in its log".to_owned()),
+                _ => None,
+            },
+            Self::Unreachable { url, .. } if self.is_about_tls() => Some(match url.scheme() {
+                "https" => "the server's certificate is not trusted here, or it does not speak TLS; name your own authority's certificates with SSL_CERT_FILE".to_owned(),
+                _ => "check the URL".to_owned(),
+            }),
+            Self::Unreachable { url, .. } => Some(match url.host_str() {
+                Some("localhost" | "127.0.0.1" | "[::1]") => {
+                    "is the server running? `streamspace up` starts one on this machine".to_owned()
+                }
+                _ => "is the URL right, and does the server run?".to_owned(),
+            }),
+            Self::Moved { target, .. } => Some(format!("if you trust it, use that address: --url {target}")),
+            Self::Silent { .. } | Self::Broken { .. } | Self::Unreadable { .. } => None,
+        }
+    }
+}

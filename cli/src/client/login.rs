@@ -1,0 +1,104 @@
+//! `streamspace login` and `logout`. A key never comes as an argument: those stand in the shell's
+//! history and in the list of processes.
+
+use std::{
+    io::{self, IsTerminal, Read},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use ::console::Term;
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::value::RawValue;
+use streamspace_common::Secret;
+use url::Url;
+
+use super::{
+    api::{Api, Call, is_loopback},
+    credentials::{self, Credentials},
+    exit::Usage,
+    server::{KeyOrigin, Server, Wanted, parse_key},
+};
+use crate::console;
+
+#[derive(Args)]
+pub struct Login {
+    /// The server [env: STREAMSPACE_URL] [default: that of the last login]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// File with the API key; without it the key is asked for, or read from standard input
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Logout {
+    /// The server [env: STREAMSPACE_URL] [default: that of the last login]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+impl Login {
+    pub async fn run(self) -> Result<ExitCode> {
+        let path = credentials::path()?;
+        let mut saved = Credentials::load(&path)?;
+        let has_file = self.api_key_file.is_some();
+        let wanted = Wanted::of_process(self.url, self.api_key_file);
+        let url = which(&wanted, &saved)?;
+        if url.scheme() == "http" && !is_loopback(&url) {
+            console::say(format_args!("warning: {url} is not encrypted: who is on the way can read the key"));
+        }
+        let (key, key_origin) = match wanted.key()? {
+            Some(found) if has_file => found,
+            _ => (ask_for_key(&url)?, KeyOrigin::Input),
+        };
+        let server = Server { url: url.clone(), key: key.clone(), key_origin };
+        // What every key may do: a key that cannot is not worth saving.
+        let check = Call::get(["jobs"]).query("limit", Some(1));
+        Api::new(server)?.send::<Box<RawValue>>(&check).await?;
+        saved.put(&url, key);
+        saved.store(&path)?;
+        console::result(format_args!("Logged in to {url}; the key is saved in {}", path.display()));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Logout {
+    pub fn run(self) -> Result<ExitCode> {
+        let path = credentials::path()?;
+        let mut saved = Credentials::load(&path)?;
+        let url = which(&Wanted::of_process(self.url, None), &saved)?;
+        if !saved.remove(&url) {
+            return Err(
+                Usage::new(format!("there is no saved login for {url}"), "nothing was changed").into()
+            );
+        }
+        saved.store(&path)?;
+        console::result(format_args!(
+            "Forgot the key for {url}; the key itself stays valid until it is revoked"
+        ));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn which(wanted: &Wanted, saved: &Credentials) -> Result<Url> {
+    wanted
+        .url()?
+        .or_else(|| saved.default_url().cloned())
+        .ok_or_else(|| Usage::new("which server?", "name it: --url https://streamspace.example.com").into())
+}
+
+fn ask_for_key(url: &Url) -> Result<Secret<String>> {
+    if io::stdin().is_terminal() {
+        let terminal = Term::stderr();
+        terminal.write_str(&format!("API key for {url}: ")).context("cannot write to the terminal")?;
+        let key = Secret::new(terminal.read_secure_line().context("cannot read the key")?);
+        return parse_key(key.expose(), &KeyOrigin::Input);
+    }
+    let mut text = String::new();
+    // More than any key has: what is piped in by mistake need not be read whole.
+    io::stdin().take(4096).read_to_string(&mut text).context("cannot read the key from standard input")?;
+    let text = Secret::new(text);
+    parse_key(text.expose(), &KeyOrigin::Input)
+}
