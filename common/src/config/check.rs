@@ -10,7 +10,7 @@ use crate::secret::Secret;
 /// Shorter ones are guessed in a day by whoever reaches the port.
 const SHORTEST_SECRET: usize = 8;
 const WELL_KNOWN: [&str; 6] =
-    ["password", "postgres", "streamspace", "secret12", "12345678", "administrator"];
+    ["password", "postgres", "streamspace", "administrator", "12345678", "00000000"];
 const EXAMPLES: [&str; 3] = ["changeme", "change-me", "change_me"];
 
 impl Config {
@@ -128,8 +128,10 @@ fn weakness(secret: &str) -> Option<&'static str> {
     let lower = secret.to_lowercase();
     if EXAMPLES.iter().any(|example| lower.contains(example)) {
         Some("the secret is an example's")
-    } else if lower.len() < SHORTEST_SECRET || WELL_KNOWN.contains(&lower.as_str()) {
-        Some("the secret is weak")
+    } else if lower.len() < SHORTEST_SECRET {
+        Some("the secret is shorter than 8 characters")
+    } else if WELL_KNOWN.contains(&lower.as_str()) {
+        Some("the secret is a well-known one")
     } else {
         None
     }
