@@ -7,3 +7,7 @@
 pub mod api_keys;
 pub mod audit;
 pub mod identity;
+pub mod jobs;
+pub mod registry;
+
+pub use registry::{Ports, built_in, registry, schedules};

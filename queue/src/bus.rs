@@ -54,7 +54,8 @@ impl Bus {
         self.live.subscribe()
     }
 
-    pub(crate) fn join(&self, engine: Weak<dyn Hear>) {
+    /// Adds somebody who hears what is committed here and elsewhere, as long as they live.
+    pub fn join(&self, engine: Weak<dyn Hear>) {
         let mut engines = self.engines.lock().expect("no panic while it was held");
         engines.retain(|engine| engine.strong_count() > 0);
         engines.push(engine);

@@ -252,15 +252,17 @@ pub struct Step {
 }
 
 /// Changes at most [`CHUNK`] of the jobs that a [narrowed](Change::narrow) filter matches, the newest
-/// first, beginning after the cursor.
+/// first, beginning after the cursor. The job that does so is the exception.
 pub async fn change_some(
     tx: &mut Tx,
     scope: Scope,
     change: Change,
     filter: &Filter,
     after: Option<JobId>,
+    except: Option<JobId>,
 ) -> Result<Step, ControlError> {
-    let (ids, next) = inspect::page_of_ids(tx.conn().await?, scope, filter, after, CHUNK).await?;
+    let (mut ids, next) = inspect::page_of_ids(tx.conn().await?, scope, filter, after, CHUNK).await?;
+    ids.retain(|id| except.is_none_or(|except| except.0 != *id));
     let changed = match change {
         Change::Cancel => {
             for batch in batches_of(tx.conn().await?, &ids).await? {

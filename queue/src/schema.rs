@@ -353,7 +353,8 @@ mod tests {
     fn what_runs_outside_a_transaction_can_run_again() {
         for migration in MIGRATOR.iter().filter(|migration| migration.no_tx) {
             let sql = migration.sql.as_str().to_lowercase();
-            let statements = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<String>();
+            let statements =
+                sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<String>();
             let again = "index concurrently if not exists";
             assert!(statements.contains(again), "{}: {again}", migration.version);
             assert_eq!(statements.trim().matches(';').count(), 1, "{}: one statement", migration.version);

@@ -12,7 +12,7 @@ use crate::model::State;
 
 /// Which of the reader's jobs. Everything that is set must hold.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Filter {
     /// Any of these; `queued` includes what waits for a concurrency key. None: all.
     pub states: Vec<State>,

@@ -37,6 +37,14 @@ impl Schedules {
     pub fn new(registry: Registry, built_in: impl Into<Arc<[BuiltIn]>>) -> Self {
         Self { registry, built_in: built_in.into() }
     }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub fn built_in(&self) -> &[BuiltIn] {
+        &self.built_in
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,148 @@
+//! Schedules. Those that operators make belong to their tenant and run with their maker's rights;
+//! built-in ones belong to the platform and are shown to all operators.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use streamspace_common::{Actor, ScheduleId, TenantId};
+use streamspace_queue::{Enqueued, Tx, schedule};
+
+pub use streamspace_queue::schedule::{
+    CatchUp, Fire, Overlap, Preview, SaveSchedule, Schedule, Schedules, When,
+};
+
+use super::Error;
+use crate::{
+    audit::{self, Entry},
+    identity::{Permission, Require},
+};
+
+/// Whose schedules somebody reaches; all of them without one.
+fn reach(actor: &Actor) -> Option<TenantId> {
+    (!actor.platform).then_some(actor.tenant)
+}
+
+/// A page, newest first, after the cursor; the tenant's and the built-in ones.
+pub async fn list(
+    conn: &mut PgConnection,
+    actor: &Actor,
+    after: Option<ScheduleId>,
+    limit: u32,
+) -> Result<Vec<Schedule>, Error> {
+    actor.require(Permission::SchedulesRead)?;
+    Ok(schedule::list(conn, reach(actor), after, limit).await?)
+}
+
+pub async fn get(conn: &mut PgConnection, actor: &Actor, id: ScheduleId) -> Result<Schedule, Error> {
+    actor.require(Permission::SchedulesRead)?;
+    schedule::get(conn, reach(actor), id).await?.ok_or(Error::NoSchedule)
+}
+
+/// Its ledger, newest first, before a tick. Of built-in ones only the platform's administrators see
+/// it: their jobs are all tenants'.
+pub async fn fires(
+    conn: &mut PgConnection,
+    actor: &Actor,
+    id: ScheduleId,
+    before: Option<Timestamp>,
+    limit: u32,
+) -> Result<Vec<Fire>, Error> {
+    let schedule = get(conn, actor, id).await?;
+    let mut fires = schedule::fires(conn, id, before, limit).await?;
+    if schedule.built_in && !actor.platform {
+        fires.iter_mut().for_each(|fire| fire.job = None);
+    }
+    Ok(fires)
+}
+
+/// The next times of a rule, saved or not.
+pub fn preview(actor: &Actor, preview: &Preview, after: Timestamp) -> Result<Vec<Timestamp>, Error> {
+    actor.require(Permission::SchedulesWrite)?;
+    Ok(schedule::preview(preview, after)?)
+}
+
+pub async fn create(tx: &mut Tx, schedules: &Schedules, new: SaveSchedule) -> Result<Schedule, Error> {
+    tx.require(Permission::SchedulesWrite)?;
+    let schedule = schedule::create(tx, schedules, new).await?;
+    record(tx, "schedules.create", None, Some(&schedule)).await?;
+    Ok(schedule)
+}
+
+pub async fn update(
+    tx: &mut Tx,
+    schedules: &Schedules,
+    id: ScheduleId,
+    new: SaveSchedule,
+) -> Result<Schedule, Error> {
+    let before = get_for_change(tx, id).await?;
+    let reach = reach(tx.actor());
+    let after = schedule::update(tx, schedules, reach, id, new).await?;
+    record(tx, "schedules.update", Some(&before), Some(&after)).await?;
+    Ok(after)
+}
+
+pub async fn delete(tx: &mut Tx, id: ScheduleId) -> Result<(), Error> {
+    let before = get_for_change(tx, id).await?;
+    let reach = reach(tx.actor());
+    schedule::delete(tx, reach, id).await?;
+    record(tx, "schedules.delete", Some(&before), None).await
+}
+
+pub async fn pause(tx: &mut Tx, id: ScheduleId) -> Result<Schedule, Error> {
+    let before = get_for_change(tx, id).await?;
+    let reach = reach(tx.actor());
+    let after = schedule::pause(tx, reach, id).await?;
+    record(tx, "schedules.pause", Some(&before), Some(&after)).await?;
+    Ok(after)
+}
+
+pub async fn resume(tx: &mut Tx, id: ScheduleId) -> Result<Schedule, Error> {
+    let before = get_for_change(tx, id).await?;
+    let reach = reach(tx.actor());
+    let after = schedule::resume(tx, reach, id).await?;
+    record(tx, "schedules.resume", Some(&before), Some(&after)).await?;
+    Ok(after)
+}
+
+/// Enqueues its job now.
+pub async fn run_now(tx: &mut Tx, schedules: &Schedules, id: ScheduleId) -> Result<Enqueued, Error> {
+    let schedule = get_for_change(tx, id).await?;
+    let reach = reach(tx.actor());
+    let job = schedule::run_now(tx, schedules, reach, id).await?;
+    let entry = Entry::new("schedules.run", "schedule", id).after(json!({ "job": job.id }));
+    audit::record_in(tx, schedule.tenant, entry).await?;
+    Ok(job)
+}
+
+async fn get_for_change(tx: &mut Tx, id: ScheduleId) -> Result<Schedule, Error> {
+    let actor = tx.actor().clone();
+    let schedule = get(tx.conn().await?, &actor, id).await?;
+    tx.require(Permission::SchedulesWrite)?;
+    Ok(schedule)
+}
+
+async fn record(
+    tx: &mut Tx,
+    action: &'static str,
+    before: Option<&Schedule>,
+    after: Option<&Schedule>,
+) -> Result<(), Error> {
+    let Some(schedule) = before.or(after) else { return Ok(()) };
+    let entry = Entry {
+        before: before.map(shown),
+        after: after.map(shown),
+        ..Entry::new(action, "schedule", schedule.id)
+    };
+    Ok(audit::record_in(tx, schedule.tenant, entry).await?)
+}
+
+fn shown(schedule: &Schedule) -> Value {
+    json!({
+        "name": schedule.name,
+        "kind": schedule.kind,
+        "args": schedule.args,
+        "when": schedule.when,
+        "timeZone": schedule.time_zone,
+        "paused": schedule.paused,
+    })
+}
