@@ -4,7 +4,7 @@
 //!
 //! 1. [`job`] — a kind of work: its payload, its policy, its body. [`outcome`] — what a body says
 //!    should happen next.
-//! 2. [`Tx`] and [`enqueue`] — a job is a row in the caller's own transaction; what others should
+//! 2. [`Tx`] and [`enqueue()`] — a job is a row in the caller's own transaction; what others should
 //!    know is told after the commit ([`notice`], [`bus`]).
 //! 3. [`model`] — the states of a job and the moves between them.
 //! 4. `claim`, `lanes` — how workers find the next jobs: per tenant and queue, in order, each by one

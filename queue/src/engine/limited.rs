@@ -175,10 +175,11 @@ async fn claim_within_limits(
             spent.get(&allowance.tenant).copied().unwrap_or(0)
         };
         let left = tokens - used as f64;
+        let tenant = allowance.tenant.0;
         sqlx::query!(
             "update queue_controls set tokens = $3, refilled_at = queue.now() where queue = $1 and tenant_id = $2",
             queue,
-            allowance.tenant.0,
+            tenant,
             left,
         )
         .execute(&mut *tx)
