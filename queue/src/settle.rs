@@ -57,7 +57,7 @@ pub(crate) async fn finish(conn: &mut PgConnection, jobs: &[Finish]) -> sqlx::Re
              returning s.key),
            keys as (
              delete from job_keys k using done where done.unique_mode = 2 and k.job_id = done.id)
-           select id as "id!: JobId", row_version as "row_version!", null as "key" from done
+           select id as "id: JobId", row_version, null as "key" from done
            union all select null, null, key from slots"#,
         &ids,
         &fences,
@@ -70,14 +70,11 @@ pub(crate) async fn finish(conn: &mut PgConnection, jobs: &[Finish]) -> sqlx::Re
     .await?;
     let mut settled = Settled::default();
     for row in rows {
-        match row.key {
-            Some(key) => {
-                settled.notices.unblock.insert(key);
-            }
-            None => {
-                settled.jobs += 1;
-                settled.notices.changed(row.id, row.row_version);
-            }
+        // A row is a job or a freed key.
+        settled.notices.unblock.extend(row.key);
+        if let Some((id, version)) = row.id.zip(row.row_version) {
+            settled.jobs += 1;
+            settled.notices.changed(id, version);
         }
     }
     Ok(settled)

@@ -42,9 +42,13 @@ impl Backend for Claims {
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        _: &WorkerContext,
+        worker: &WorkerContext,
     ) -> Poll<Option<Result<Task<Claimed>, Infallible>>> {
         self.claimed.poll_recv(cx).map(|claimed| {
+            if claimed.is_none() {
+                // The end of the stream alone does not end apalis's worker; it waits for this word.
+                let _ = worker.stop();
+            }
             claimed.map(|claimed| {
                 let id = TaskId::from_string(claimed.id.0.simple().to_string());
                 let attempt = usize::try_from(claimed.attempt.max(1) - 1).unwrap_or(0);

@@ -255,7 +255,7 @@ impl Engine {
             self.draining.cancel();
         }
         let (queue, id, fence, keyed) = (self.queue.clone(), claimed.id, claimed.fence, claimed.keyed);
-        let ended = self.abandoned_ended.clone();
+        let (abandoned, ended) = (self.abandoned.clone(), self.abandoned_ended.clone());
         tokio::spawn(async move {
             let _ = task.await;
             info!(job.id = %id, "an abandoned handler ended");
@@ -267,6 +267,8 @@ impl Engine {
                     Err(error) => warn!(%error, "its slots are freed when this process ends"),
                 }
             }
+            // Several may end before anyone is woken, so each takes itself off the count.
+            abandoned.fetch_sub(1, Ordering::AcqRel);
             ended.notify_one();
         });
     }

@@ -34,6 +34,11 @@ impl Engine {
         // When a limited queue may be asked again.
         let mut limited_from: HashMap<String, Instant> = HashMap::new();
         let mut had_backlog = false;
+        // A worker that has just started must not run past a pause that it has not read yet.
+        tokio::select! {
+            () = self.informed.cancelled() => {}
+            () = self.draining.cancelled() => {}
+        }
         while !self.draining.is_cancelled() {
             let free = self.free_slots();
             if had_backlog && free < self.options.concurrency.min(MOST) / 2 {

@@ -114,7 +114,7 @@ async fn claim_within_limits(
     // A new statement, so a new snapshot: it sees what the claim before us took.
     let rows = sqlx::query!(
         r#"select c.tenant_id as "tenant: TenantId", c.max_running, c.rate_count,
-                  c.rate_period_ms, c.tokens,
+                  c.rate_period_ms, c.tokens, queue.now() as "at!",
                   extract(epoch from queue.now() - c.refilled_at)::float8 as since,
                   (select count(*) from jobs j where j.state = 'running' and j.queue = $1
                      and ($3 = c.tenant_id or j.tenant_id = c.tenant_id)) as "running!"
@@ -125,6 +125,8 @@ async fn claim_within_limits(
     )
     .fetch_all(&mut *tx)
     .await?;
+    // The bucket is filled up to this moment, and from it the next time: no time falls between two.
+    let filled_at = rows.first().map(|row| row.at);
     let mut again: Option<Duration> = None;
     let mut allowances = Vec::new();
     for row in rows {
@@ -177,10 +179,11 @@ async fn claim_within_limits(
         let left = tokens - used as f64;
         let tenant = allowance.tenant.0;
         sqlx::query!(
-            "update queue_controls set tokens = $3, refilled_at = queue.now() where queue = $1 and tenant_id = $2",
+            "update queue_controls set tokens = $3, refilled_at = $4 where queue = $1 and tenant_id = $2",
             queue,
             tenant,
             left,
+            filled_at,
         )
         .execute(&mut *tx)
         .await?;

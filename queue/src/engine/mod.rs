@@ -100,6 +100,9 @@ pub trait Rights: Send + Sync {
 /// better replaced.
 const MOST_ABANDONED: usize = 8;
 
+/// How long a handler that blocks its thread can stop those beside it.
+const PROD: Duration = Duration::from_millis(100);
+
 /// Why a worker ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -124,7 +127,7 @@ pub(crate) struct Engine {
     acks: mpsc::UnboundedSender<Ack>,
     /// Ended, but not yet written.
     unacknowledged: AtomicUsize,
-    abandoned: AtomicUsize,
+    abandoned: Arc<AtomicUsize>,
     /// There is something to fetch, or room for it.
     fetch: Notify,
     /// Something is due earlier than was known.
@@ -135,6 +138,8 @@ pub(crate) struct Engine {
     freed: Mutex<HashSet<String>>,
     /// Told to stop, not yet recorded.
     delivered: Mutex<Vec<(JobId, i64)>>,
+    /// Pauses and limits are known, so claims may begin.
+    informed: CancellationToken,
     /// No more claims.
     draining: CancellationToken,
     /// Running jobs are to be handed back.
@@ -207,13 +212,14 @@ pub async fn run_worker(
         attempts: Mutex::default(),
         acks,
         unacknowledged: AtomicUsize::new(0),
-        abandoned: AtomicUsize::new(0),
+        abandoned: Arc::default(),
         fetch: Notify::new(),
         due: Notify::new(),
         pulse: Notify::new(),
         abandoned_ended: Arc::default(),
         freed: Mutex::default(),
         delivered: Mutex::default(),
+        informed: CancellationToken::new(),
         draining: CancellationToken::new(),
         hand_back: CancellationToken::new(),
         over: CancellationToken::new(),
@@ -232,6 +238,7 @@ pub async fn run_worker(
     loops.spawn(engine.clone().pulse());
     loops.spawn(engine.clone().promote());
     loops.spawn(engine.clone().fetch(claims));
+    loops.spawn(engine.clone().prod_handlers());
 
     let context = WorkerContext::new("streamspace");
     let worker = WorkerBuilder::new(context.clone())
@@ -296,6 +303,23 @@ impl Engine {
             // Handlers have their grace, then they are dropped; what ignores even that is abandoned.
             if !self.settled_by(tokio::time::Instant::now() + Duration::from_secs(30)).await {
                 warn!("{} jobs could not be settled; their lease will run out", self.live().len());
+            }
+        }
+    }
+
+    /// A handler that blocks its thread can stop all others: when that thread was the one that waits
+    /// for the runtime's I/O, no other takes its place until something is spawned. So something is,
+    /// as long as handlers run.
+    async fn prod_handlers(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(PROD);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = interval.tick() => {}
+                () = self.over.cancelled() => return,
+            }
+            if self.load.lock().expect("no panic while it was held").running > 0 {
+                self.handlers.spawn(async {});
             }
         }
     }

@@ -61,7 +61,7 @@ impl Engine {
         let mut scan_after = Instant::now();
         loop {
             match self.pulse_once(&mut seen, &mut last_read).await {
-                Ok(()) => {}
+                Ok(()) => self.informed.cancel(),
                 Err(error) => {
                     last_read = None;
                     warn!(%error, "the pulse could not read the database");
@@ -82,10 +82,7 @@ impl Engine {
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
                 () = self.pulse.notified() => {}
-                () = self.abandoned_ended.notified() => {
-                    self.abandoned.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
-                    self.fetch.notify_one();
-                }
+                () = self.abandoned_ended.notified() => self.fetch.notify_one(),
                 () = self.over.cancelled() => return,
             }
         }
