@@ -6,7 +6,16 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::{admin::Admin, client, config::ConfigCommand, console, doctor::Doctor, migrate, up};
+use crate::{
+    admin::Admin,
+    client,
+    config::ConfigCommand,
+    console,
+    doctor::Doctor,
+    migrate,
+    roles::{Role, Roles},
+    up,
+};
 
 /// Containerised applications in the browser, and the control plane for those who operate them.
 #[derive(Parser)]
@@ -20,6 +29,12 @@ pub struct Cli {
 enum Command {
     /// Run everything in one process, with a PostgreSQL of its own unless a database is configured.
     Up(up::Up),
+    /// Run the HTTP API.
+    Api(Role),
+    /// Run a worker: it executes jobs.
+    Worker(Role),
+    /// Run a scheduler: it starts jobs at their times.
+    Scheduler(Role),
     /// Bring the database to this release's schema.
     Migrate(migrate::Migrate),
     /// What is configured, and what is wrong with it.
@@ -42,6 +57,9 @@ impl Cli {
     pub async fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::Up(command) => command.run().await,
+            Command::Api(role) => role.run(Roles::API).await,
+            Command::Worker(role) => role.run(Roles::WORKER).await,
+            Command::Scheduler(role) => role.run(Roles::SCHEDULER).await,
             Command::Migrate(command) => done(command.run().await),
             Command::Config(command) => done(command.run()),
             Command::Doctor(command) => done(command.run().await),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 use streamspace_common::{Config, Secret};
+use streamspace_queue::{Db, DbOptions, Listen, Queue, QueueOptions, Release};
 use tokio::time::sleep;
 
 use crate::{
@@ -48,6 +49,20 @@ impl Database {
 
     pub fn owner(&self) -> Result<PgConnectOptions> {
         options(&self.owner_url)
+    }
+
+    /// For operations of the domain: as the application, hearing nothing.
+    pub fn queue(&self) -> Result<Queue> {
+        let options = DbOptions {
+            url: self.app_url.expose().clone(),
+            direct_url: None,
+            max_connections: 2,
+            application: "streamspace admin".to_owned(),
+        };
+        let db = Db::new(&options).context("the database's URL cannot be read")?;
+        let options =
+            QueueOptions { release: Release::current(), listen: Listen::default(), redis_url: None };
+        Ok(Queue::start(db, options)?)
     }
 
     pub async fn connect(&self) -> Result<PgConnection> {

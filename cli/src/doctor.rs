@@ -179,28 +179,29 @@ async fn workers(owner: &mut PgConnection) -> sqlx::Result<Finding> {
     })
 }
 
-/// That the application cannot do what it must not.
+/// That the application can do what it must, and cannot do what it must not.
 async fn rights(database: &Database) -> Result<Finding> {
-    let Some(role) = &database.app_role else {
-        return Ok(Skip(
-            "the application owns the schema; set database.direct_url to its owner and database.url to a role with fewer rights"
-                .to_owned(),
-        ));
-    };
-    let mut app =
-        database::options(&database.app_url)?.connect().await.context("the application cannot connect")?;
-    let (works, rewrites): (bool, bool) = sqlx::query_as(
-        "select has_table_privilege('jobs', 'insert'),
+    let app = database::options(&database.app_url)?;
+    let role = app.get_username().to_owned();
+    let mut app = app.connect().await.context("the application cannot connect")?;
+    let (owns, works, rewrites): (bool, bool, bool) = sqlx::query_as(
+        "select pg_has_role(relowner, 'usage'), has_table_privilege('jobs', 'insert'),
                 has_table_privilege('audit', 'update') or has_table_privilege('audit', 'delete')
-                or has_schema_privilege('public', 'create')",
+                or has_schema_privilege('public', 'create')
+         from pg_class where oid = 'jobs'::regclass",
     )
     .fetch_one(&mut app)
     .await?;
     app.close().await.ok();
-    Ok(match (works, rewrites) {
-        (false, _) => Fail(format!("{role} may not write: run `streamspace migrate`")),
-        (true, true) => Fail(format!("{role} may change the audit or the schema: run `streamspace migrate`")),
-        (true, false) => Pass(format!("{role} reads and writes rows, and the audit only grows")),
+    Ok(match (owns, works, rewrites) {
+        (true, ..) => Skip(format!(
+            "{role} owns the schema; roles may run as one that does not (`streamspace migrate --app-role …`)"
+        )),
+        (false, false, _) => {
+            Fail(format!("{role} may not write: run `streamspace migrate --app-role {role}`"))
+        }
+        (false, true, true) => Fail(format!("{role} may change the audit or the schema")),
+        (false, true, false) => Pass(format!("{role} reads and writes rows, and the audit only grows")),
     })
 }
 

@@ -30,10 +30,28 @@ pub struct Settings {
     set: Vec<(String, String)>,
 }
 
+/// The flags of a command that listens.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Configuration")]
+pub struct Listening {
+    /// Address of the public port
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+    /// Public port; 0 takes a free one
+    #[arg(long, value_name = "PORT")]
+    port: Option<String>,
+}
+
 impl Settings {
     /// Reads everything, or says all that is wrong with it.
     pub fn read(&self) -> Result<Config, Problems> {
+        self.read_listening(&Listening::default())
+    }
+
+    fn read_listening(&self, listening: &Listening) -> Result<Config, Problems> {
         let mut flags: BTreeMap<String, String> = self.set.iter().cloned().collect();
+        let listening = [("server.host", &listening.host), ("server.port", &listening.port)];
+        flags.extend(listening.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
         if let Some(dir) = &self.data_dir {
             flags.insert("server.data_dir".to_owned(), dir.to_string_lossy().into_owned());
         }
@@ -50,7 +68,11 @@ impl Settings {
 
     /// As `read`, for a command that goes on to work with it: starts the log.
     pub fn load(&self) -> Result<Config> {
-        let config = self.read()?;
+        self.load_listening(&Listening::default())
+    }
+
+    pub fn load_listening(&self, listening: &Listening) -> Result<Config> {
+        let config = self.read_listening(listening)?;
         telemetry::start_log(&config.log);
         for notice in &config.notices {
             warn!("{notice}");

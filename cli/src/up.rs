@@ -10,27 +10,30 @@ use clap::Args;
 use streamspace_common::{Config, sealed::MasterKeys};
 use streamspace_queue::schema::Options;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 use crate::{
     console,
     data_dir::{DataDir, Lock},
     database::Database,
     embedded::{self, Embedded},
+    first_start::{self, AdminKey},
     migrate,
-    settings::Settings,
+    roles::{Process, Roles},
+    settings::{Listening, Settings},
     signals,
 };
 
 #[derive(Args)]
 pub struct Up {
     #[command(flatten)]
+    listening: Listening,
+    #[command(flatten)]
     settings: Settings,
 }
 
 impl Up {
     pub async fn run(self) -> Result<ExitCode> {
-        let mut config = self.settings.load()?;
+        let mut config = self.settings.load_listening(&self.listening)?;
         let data_dir = DataDir::create(&config.server.data_dir)?;
         config.server.data_dir = data_dir.path().to_owned();
         let lock = data_dir.lock()?;
@@ -39,8 +42,8 @@ impl Up {
             move || embedded::ask_to_stop(&data_dir)
         })?;
         match Database::configured(&config)? {
-            Some(database) => work(&config, &database, &shutdown).await?,
-            None => with_embedded(&mut config, &data_dir, &lock, &shutdown).await?,
+            Some(database) => work(config, &database, &shutdown).await?,
+            None => with_embedded(config, &data_dir, &lock, &shutdown).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -48,7 +51,7 @@ impl Up {
 
 /// Whatever becomes of the work, the server stops after it.
 async fn with_embedded(
-    config: &mut Config,
+    mut config: Config,
     data_dir: &DataDir,
     lock: &Lock,
     shutdown: &CancellationToken,
@@ -69,7 +72,7 @@ async fn with_embedded(
     outcome.and(server.stop().await)
 }
 
-async fn work(config: &Config, database: &Database, shutdown: &CancellationToken) -> Result<()> {
+async fn work(config: Config, database: &Database, shutdown: &CancellationToken) -> Result<()> {
     let options = Options { app_role: database.app_role.as_deref(), ..Options::default() };
     let owner = database.owner()?;
     tokio::select! {
@@ -77,13 +80,20 @@ async fn work(config: &Config, database: &Database, shutdown: &CancellationToken
         () = shutdown.cancelled() => return Ok(()),
     };
     MasterKeys::load_or_generate(&config.master_key_file())?;
-    console::result(format_args!(
-        "StreamSpace {} runs at {}",
-        env!("CARGO_PKG_VERSION"),
-        config.server.public_url()
-    ));
-    console::result(format_args!("  data           {}", config.server.data_dir.display()));
-    shutdown.cancelled().await;
-    info!("draining");
-    Ok(())
+    let process = Process::start(config, Roles::ALL).await?;
+    let key = first_start::prepare(&process.queue, &process.config).await?;
+    tell(&process.config, key);
+    process.run(shutdown.clone()).await
+}
+
+fn tell(config: &Config, key: Option<AdminKey>) {
+    let url = config.server.public_url();
+    console::result(format_args!("StreamSpace {} runs at {url}", env!("CARGO_PKG_VERSION")));
+    console::result(format_args!("  data            {}", config.server.data_dir.display()));
+    if let Some(key) = key {
+        console::result(format_args!("  administrator   {}", key.file.display()));
+        if let Some(secret) = key.shown {
+            console::result(format_args!("                  {}   (shown this once)", secret.expose()));
+        }
+    }
 }

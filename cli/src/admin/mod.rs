@@ -1,12 +1,22 @@
 //! `streamspace admin`: what an operator does to an installation, with access to its database.
 
+mod api_keys;
 mod backup;
 mod keys;
 mod manifest;
 mod restore;
+mod tenants;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
+use streamspace_common::{Actor, Config, PLATFORM};
+use streamspace_queue::{
+    Tx,
+    schema::{self, State},
+    tx::Request,
+};
+
+use crate::database::{self, Database};
 
 #[derive(Subcommand)]
 pub enum Admin {
@@ -17,6 +27,12 @@ pub enum Admin {
     /// The keys that encrypt stored secrets.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Organisations.
+    #[command(subcommand)]
+    Tenants(tenants::Tenants),
+    /// API keys.
+    #[command(subcommand)]
+    ApiKeys(api_keys::ApiKeys),
 }
 
 impl Admin {
@@ -25,6 +41,29 @@ impl Admin {
             Self::Backup(command) => command.run().await,
             Self::Restore(command) => command.run().await,
             Self::Keys(command) => command.run().await,
+            Self::Tenants(command) => command.run().await,
+            Self::ApiKeys(command) => command.run().await,
         }
     }
+}
+
+/// An operation of the domain as the installation itself, committed.
+async fn operation<T>(config: &Config, work: impl AsyncFnOnce(&mut Tx) -> Result<T>) -> Result<T> {
+    database::with(config, async |database: &Database| {
+        let queue = database.queue()?;
+        let outcome = async {
+            match schema::state(queue.db().pool()).await.map_err(database::unreachable)? {
+                State::Current => {}
+                other => bail!("{other}"),
+            }
+            let mut tx = queue.begin(Actor::system(PLATFORM), Request::default());
+            let made = work(&mut tx).await?;
+            tx.commit().await.context("nothing was changed")?;
+            Ok(made)
+        }
+        .await;
+        queue.close().await;
+        outcome
+    })
+    .await
 }

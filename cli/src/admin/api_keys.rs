@@ -1,0 +1,114 @@
+//! `streamspace admin api-keys`: ways in, made without one.
+
+use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use jiff::{SignedDuration, Timestamp};
+use streamspace_common::Role;
+use streamspace_domain::{
+    api_keys::{self, NewApiKey, Owner},
+    identity,
+};
+
+use super::operation;
+use crate::{console, settings::Settings};
+
+#[derive(Subcommand)]
+pub enum ApiKeys {
+    /// Make a key and print it: it is shown this once.
+    Create(Create),
+}
+
+#[derive(Args)]
+pub struct Create {
+    /// What it is for
+    name: String,
+    /// The tenant's slug
+    #[arg(long, default_value = "default")]
+    tenant: String,
+    /// Whose rights it has: a person's, by e-mail …
+    #[arg(long, value_name = "EMAIL", required_unless_present = "role", conflicts_with = "role")]
+    user: Option<String>,
+    /// … or those of a role: viewer, user, operator or admin
+    #[arg(long)]
+    role: Option<Role>,
+    /// What it may be used for, such as jobs.read; several times
+    #[arg(long = "scope", value_name = "SCOPE", default_value = "*")]
+    scopes: Vec<String>,
+    /// Requests an hour [default: limits.api_key_per_hour]
+    #[arg(long, value_name = "COUNT")]
+    hourly_limit: Option<u32>,
+    /// How long it works, such as 90d [default: for good]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    expires_in: Option<Duration>,
+    /// Write the key to this file (0600) and do not print it
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl ApiKeys {
+    pub async fn run(self) -> Result<()> {
+        match self {
+            Self::Create(command) => command.run().await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self) -> Result<()> {
+        let config = self.settings.load()?;
+        let hourly_limit = self.hourly_limit.unwrap_or(config.limits.api_key_per_hour);
+        let expires_at = match self.expires_in {
+            Some(time) => Some(Timestamp::now().checked_add(SignedDuration::try_from(time)?)?),
+            None => None,
+        };
+        // Before the key is made: one that cannot be written down is of no use.
+        let mut file = match &self.key_file {
+            Some(path) => Some(
+                OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(path)
+                    .with_context(|| format!("cannot make {}", path.display()))?,
+            ),
+            None => None,
+        };
+        let (key, secret) = operation(&config, async |tx| {
+            let tenant = identity::find_tenant(tx, &self.tenant).await?;
+            let owner = match self.role {
+                Some(role) => Owner::Tenant(role),
+                None => {
+                    let email = self.user.as_deref().context("whose key? name --user or --role")?;
+                    Owner::User(identity::find_user(tx, &tenant, email).await?.id)
+                }
+            };
+            let new = NewApiKey {
+                name: self.name.clone(),
+                owner,
+                scopes: self.scopes.clone(),
+                hourly_limit,
+                expires_at,
+            };
+            Ok(api_keys::create_in(tx, tenant.id, new).await?)
+        })
+        .await?;
+        console::say(format_args!("API key {} of {}", key.id, self.tenant));
+        match &mut file {
+            Some(file) => writeln!(file, "{}", secret.expose()).context("cannot write the key")?,
+            None => console::result(secret.expose()),
+        }
+        Ok(())
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::Span = text.parse().map_err(|error| format!("{error}"))?;
+    // A day is 24 hours here: a key does not know where it is used.
+    let time =
+        span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
+    time.try_into().map_err(|_| "expected a time to come".to_owned())
+}

@@ -1,0 +1,160 @@
+//! The roles, alone or together in one process: what they share is made here, and ends here.
+
+mod checks;
+mod listen;
+mod schema_gate;
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use streamspace_common::{
+    Config, Secret,
+    telemetry::{self, Metrics},
+};
+use streamspace_domain::identity::People;
+use streamspace_queue::{Db, DbOptions, Ended, Listen, Queue, QueueOptions, Registry, Release};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{failure::Advice, settings::Settings, signals};
+
+/// Which roles a process has.
+#[derive(Clone, Copy, Debug)]
+pub struct Roles {
+    /// Of the process, as `pg_stat_activity` shows it.
+    pub name: &'static str,
+    pub api: bool,
+    pub worker: bool,
+    pub scheduler: bool,
+}
+
+impl Roles {
+    pub const ALL: Self = Self { name: "streamspace up", api: true, worker: true, scheduler: true };
+    pub const API: Self = Self { name: "streamspace api", api: true, worker: false, scheduler: false };
+    pub const WORKER: Self = Self { name: "streamspace worker", api: false, worker: true, scheduler: false };
+    pub const SCHEDULER: Self =
+        Self { name: "streamspace scheduler", api: false, worker: false, scheduler: true };
+}
+
+/// `streamspace api`, `worker` or `scheduler`.
+#[derive(Args)]
+pub struct Role {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Role {
+    pub async fn run(self, roles: Roles) -> Result<ExitCode> {
+        let config = self.settings.load()?;
+        if !config.database.is_configured() {
+            return Err(Advice::new(
+                "no database is configured",
+                "set database.url (STREAMSPACE_DATABASE_URL); `streamspace up` is what brings a database along",
+            )
+            .into());
+        }
+        let shutdown = signals::shutdown(|| {})?;
+        let process = Process::start(config, roles).await?;
+        process.run(shutdown).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A process on its database. Its listeners are bound, so what it serves can be told.
+pub struct Process {
+    pub config: Config,
+    pub queue: Queue,
+    roles: Roles,
+    metrics: Metrics,
+    admin: TcpListener,
+    #[expect(dead_code, reason = "the API is not here yet")]
+    public: Option<TcpListener>,
+}
+
+impl Process {
+    /// Makes the connections' pool and binds the ports; nothing is asked of the database yet.
+    pub async fn start(mut config: Config, roles: Roles) -> Result<Self> {
+        let metrics = telemetry::metrics();
+        let admin = listen::bind(config.server.admin_address(), "server.admin_port").await?;
+        let public = match roles.api {
+            true => Some(listen::bind(config.server.address(), "server.port").await?),
+            false => None,
+        };
+        if let Some(public) = &public {
+            config.server.port = public.local_addr().context("the port is bound")?.port();
+        }
+        let queue = Queue::start(
+            database(&config, roles)?,
+            QueueOptions {
+                release: Release::current(),
+                listen: Listen { engine: roles.worker || roles.scheduler, live: roles.api },
+                redis_url: config.redis.url.as_ref().map(|url| url.expose().clone()),
+            },
+        )?;
+        Ok(Self { config, queue, roles, metrics, admin, public })
+    }
+
+    /// Works until `shutdown`, then drains: no more requests and claims, running jobs go on for a
+    /// while, and only then the admin listener and the connections end.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let checks = checks::of(&self.queue, &self.config, &shutdown);
+        let over = CancellationToken::new();
+        let admin =
+            tokio::spawn(streamspace_admin::serve(self.admin, checks.clone(), self.metrics, over.clone()));
+        let ready = tokio::select! {
+            ready = schema_gate::wait(&self.queue) => ready.map(|()| true),
+            () = shutdown.cancelled() => Ok(false),
+        };
+        let outcome = match ready {
+            Ok(true) => work(&self.config, &self.queue, self.roles, &shutdown).await,
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.queue.close().await;
+        over.cancel();
+        admin.await.context("the admin listener panicked")?.context("the admin listener failed")?;
+        outcome
+    }
+}
+
+/// Runs the roles side by side. One that fails takes the others with it: a process that does half of
+/// what it is for looks well to whoever watches it.
+async fn work(config: &Config, queue: &Queue, roles: Roles, shutdown: &CancellationToken) -> Result<()> {
+    let stop = shutdown.child_token();
+    let mut running = JoinSet::new();
+    if roles.worker {
+        running.spawn(worker(config.clone(), queue.clone(), stop.clone()));
+    }
+    info!("{} runs", roles.name);
+    let mut outcome = Ok(());
+    while let Some(ended) = running.join_next().await {
+        let ended = ended.context("a role panicked").flatten();
+        stop.cancel();
+        outcome = outcome.and(ended);
+    }
+    outcome
+}
+
+async fn worker(config: Config, queue: Queue, stop: CancellationToken) -> Result<()> {
+    let registry = Registry::new();
+    let ended = streamspace_worker::run(queue, registry, Arc::new(People), &config.jobs, stop).await;
+    match ended.context("cannot start the threads of jobs")? {
+        Ended::Stopped => Ok(()),
+        Ended::Abandoned => {
+            bail!("too many jobs ignored that they were told to stop; only a new process frees their threads")
+        }
+    }
+}
+
+fn database(config: &Config, roles: Roles) -> Result<Db> {
+    let text = |url: Secret<String>| url.expose().clone();
+    let options = DbOptions {
+        url: config.database.url().map(text).context("no database is configured")?,
+        direct_url: config.database.direct_url.clone().map(text),
+        max_connections: config.database.max_connections,
+        application: roles.name.to_owned(),
+    };
+    Db::new(&options).context("the database's URL cannot be read")
+}

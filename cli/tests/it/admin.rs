@@ -1,0 +1,80 @@
+//! Ways in: the first start's key, further tenants and keys; and the master key.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use sqlx::Executor;
+
+use crate::installation::{DEADLINE, Installation};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_leaves_one_key_in_a_file_and_nowhere_else() {
+    let installation = Installation::new("key");
+    let up = installation.up().await;
+    let file = installation.dir.join("admin-key");
+    let key = fs::read_to_string(&file).unwrap();
+    assert!(key.starts_with("sk_"));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(up.output().contains(&file.display().to_string()), "{}", up.output());
+    assert!(!up.output().contains(key.trim()), "no terminal, no key");
+    up.term();
+    up.exited(DEADLINE).await;
+
+    installation.up().await;
+    assert_eq!(fs::read_to_string(&file).unwrap(), key, "the second start makes none");
+    let (tenants, owners, keys): (i64, i64, i64) = sqlx::query_as(
+        "select (select count(*) from tenants where slug = 'default' and tier = 'enterprise'),
+                (select count(*) from users where role = 'owner' and platform_admin), (select count(*) from api_keys)",
+    )
+    .fetch_one(&mut installation.connect().await)
+    .await
+    .unwrap();
+    assert_eq!((tenants, owners, keys), (1, 1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn further_tenants_and_keys_are_made_beside_a_running_installation() {
+    let installation = Installation::new("admin");
+    let _up = installation.up().await;
+    let create = ["admin", "tenants", "create", "Acme & Co", "--owner-email", "ann@acme.test"];
+    let (status, output) = installation.run(&create).await;
+    assert!(status.success() && output.contains("tenant acme-co "), "{output}");
+    let (status, output) = installation.run(&create).await;
+    assert!(!status.success() && output.contains("is taken"), "{output}");
+
+    let key = ["admin", "api-keys", "create", "ci", "--tenant", "acme-co"];
+    let of_owner = [&key[..], &["--user", "ann@acme.test", "--expires-in", "90d"]].concat();
+    let (status, output) = installation.run(&of_owner).await;
+    assert!(status.success() && output.contains("sk_"), "{output}");
+    let of_role = [&key[..], &["--role", "viewer", "--scope", "jobs.read"]].concat();
+    let (status, output) = installation.run(&of_role).await;
+    assert!(status.success() && output.contains("sk_"), "{output}");
+    let (status, output) = installation.run(&[&key[..], &["--user", "bob@acme.test"]].concat()).await;
+    assert!(!status.success() && output.contains("no such person"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_master_key_takes_over_from_the_old_one() {
+    let installation = Installation::new("rotate");
+    let _up = installation.up().await;
+    let mut connection = installation.connect().await;
+    let table =
+        "create table vault (id uuid primary key, secret bytea); comment on column vault.secret is 'sealed'";
+    connection.execute(table).await.unwrap();
+    let file = installation.dir.join("master.key");
+    let keys = |text: String| text.lines().filter(|line| !line.starts_with('#')).count();
+
+    let (status, output) = installation.run(&["admin", "keys", "rotate"]).await;
+    assert!(status.success(), "{output}");
+    assert_eq!(keys(fs::read_to_string(&file).unwrap()), 2, "the old one still opens");
+    let (status, output) = installation.run(&["admin", "keys", "retire"]).await;
+    assert!(status.success(), "{output}");
+    assert_eq!(keys(fs::read_to_string(&file).unwrap()), 1);
+    // A value under a key that is not in the file: nothing is retired over its head.
+    connection
+        .execute("insert into vault values (gen_random_uuid(), decode('01' || repeat('ab', 60), 'hex'))")
+        .await
+        .unwrap();
+    let (status, output) = installation.run(&["admin", "keys", "rotate"]).await;
+    assert!(!status.success() && output.contains("vault.secret"), "{output}");
+    assert_eq!(keys(fs::read_to_string(&file).unwrap()), 2);
+}
