@@ -1,6 +1,6 @@
 //! Depth and oldest age of queues, for the whole fleet.
 //!
-//! They are counted, not kept by deltas (docs/decisions/queue-depths.md): one scan of the partial
+//! They are counted, not kept by deltas (docs/decisions/0005-depths-are-counted.md): one scan of the partial
 //! indexes, which hold only what waits or runs, by the one scheduler that holds the lease, and no
 //! more often than it can afford.
 

@@ -1,0 +1,77 @@
+//! Sleeps until the next schedule is due by the database's clock, and fires it. A new schedule is
+//! heard of; a poll each second is the net under that.
+
+use std::{sync::Arc, time::Duration};
+
+use streamspace_queue::{
+    Queue,
+    bus::Hear,
+    notice::Notices,
+    schedule::{self, Schedules},
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+const AT_MOST: Duration = Duration::from_secs(1);
+/// What is due and was not fired is another scheduler's at this moment.
+const ANOTHERS: Duration = Duration::from_millis(20);
+
+/// Wakes the loop when something may be due earlier than it knows.
+#[derive(Default)]
+struct Ear {
+    wake: Notify,
+}
+
+impl Hear for Ear {
+    fn hear(&self, notices: &Notices) {
+        if notices.due.is_some() || notices.everything {
+            self.wake.notify_one();
+        }
+    }
+}
+
+pub(crate) async fn run(queue: Queue, schedules: Arc<Schedules>, stop: CancellationToken) {
+    let ear = Arc::new(Ear::default());
+    let hear: Arc<dyn Hear> = ear.clone();
+    queue.bus().join(Arc::downgrade(&hear));
+    let mut declared = false;
+    let mut wait = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = ear.wake.notified() => {}
+            () = stop.cancelled() => return,
+        }
+        if !declared {
+            declared = declare(&queue, &schedules).await;
+        }
+        wait = match schedule::fire_due(&queue, &schedules).await {
+            Ok(round) if round.schedules == 0 && round.next_in == Some(Duration::ZERO) => ANOTHERS,
+            Ok(round) => round.next_in.unwrap_or(AT_MOST).min(AT_MOST),
+            Err(error) => {
+                warn!(%error, "what is due could not be read");
+                AT_MOST
+            }
+        };
+    }
+}
+
+/// Stores the built-in schedules; answers whether that is done with.
+async fn declare(queue: &Queue, schedules: &Schedules) -> bool {
+    let declared = async {
+        let mut conn = queue.read().await?;
+        schedule::declare(&mut conn, schedules.built_in()).await
+    };
+    match declared.await {
+        Ok(()) => true,
+        Err(schedule::ScheduleError::Db(error)) => {
+            warn!(%error, "the built-in schedules are not stored yet");
+            false
+        }
+        Err(error) => {
+            error!(%error, "a built-in schedule is wrong");
+            true
+        }
+    }
+}
