@@ -1,7 +1,7 @@
 //! A job, as far as tables and waiting understand it. What a newer server adds stays in the raw
 //! object that `-o json` prints.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use super::{
     output::{Details, Row, pretty},
     progress_view::Progress,
     table::{Cell, Column, Tone},
-    text::{clean, moment, relative, span},
+    text::{clean, count, moment, relative, span},
     waiting_view::Waiting,
 };
 
@@ -33,6 +33,9 @@ pub struct Job {
     pub errors: Vec<Failure>,
     pub waiting: Option<Waiting>,
     pub concurrency_keys: Vec<String>,
+    pub batch: Option<Batch>,
+    pub created_by: CreatedBy,
+    pub worker_id: Option<String>,
     pub parent_id: Option<String>,
     pub request_id: Option<String>,
     pub created_at: Option<Timestamp>,
@@ -44,6 +47,24 @@ pub struct Job {
     pub finished_at: Option<Timestamp>,
 }
 
+/// How far a batch is.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Batch {
+    pub total_items: u64,
+    pub processed_items: u64,
+    pub failure_count: u64,
+    pub cancelled_count: u64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct CreatedBy {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub id: Option<String>,
+}
+
 /// How one attempt failed.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -52,6 +73,29 @@ pub struct Failure {
     pub at: Option<Timestamp>,
     pub kind: String,
     pub message: String,
+}
+
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", count(self.processed_items), count(self.total_items))?;
+        if self.failure_count > 0 {
+            write!(f, ", {} failed", count(self.failure_count))?;
+        }
+        if self.cancelled_count > 0 {
+            write!(f, ", {} cancelled", count(self.cancelled_count))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for CreatedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind.replace('_', " ");
+        match &self.id {
+            Some(id) => write!(f, "{kind} {id}"),
+            None => f.write_str(&kind),
+        }
+    }
 }
 
 impl Job {
@@ -173,9 +217,12 @@ impl Details for Job {
             ("priority", if self.priority == 0 { String::new() } else { self.priority.to_string() }.into()),
             ("keys", self.concurrency_keys.join("\n").into()),
             ("progress", self.progress.as_ref().map(Progress::to_string).unwrap_or_default().into()),
+            ("items", self.batch.as_ref().map(Batch::to_string).unwrap_or_default().into()),
             ("created", at(self.created_at)),
+            ("by", self.created_by.to_string().into()),
             ("runs at", at(self.run_at.filter(|_| !self.terminal && self.state != "running"))),
             ("started", at(self.started_at)),
+            ("worker", self.worker_id.clone().unwrap_or_default().into()),
             ("cancel requested", at(self.cancel_requested_at)),
             ("cancel delivered", at(self.cancel_delivered_at)),
             ("stopped", at(self.cancel_stopped_at)),

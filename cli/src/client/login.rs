@@ -18,13 +18,13 @@ use super::{
     api::{Api, Call, is_loopback},
     credentials::{self, Credentials},
     exit::Usage,
-    server::{KeyOrigin, Server, Wanted, parse_key},
+    server::{KeyOrigin, LOCAL, Server, Wanted, local_key_file, parse_key, parse_url},
 };
 use crate::console;
 
 #[derive(Args)]
 pub struct Login {
-    /// The server [env: STREAMSPACE_URL] [default: that of the last login]
+    /// The server [env: STREAMSPACE_URL] [default: that of the last login, else this machine's]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// File with the API key; without it the key is asked for, or read from standard input
@@ -45,7 +45,10 @@ impl Login {
         let mut saved = Credentials::load(&path)?;
         let has_file = self.api_key_file.is_some();
         let wanted = Wanted::of_process(self.url, self.api_key_file);
-        let url = which(&wanted, &saved)?;
+        let url = match named(&wanted, &saved)? {
+            Some(url) => url,
+            None => parse_url(LOCAL)?,
+        };
         if url.scheme() == "http" && !is_loopback(&url) {
             console::say(format_args!("warning: {url} is not encrypted: who is on the way can read the key"));
         }
@@ -68,7 +71,8 @@ impl Logout {
     pub fn run(self) -> Result<ExitCode> {
         let path = credentials::path()?;
         let mut saved = Credentials::load(&path)?;
-        let url = which(&Wanted::of_process(self.url, None), &saved)?;
+        let url = named(&Wanted::of_process(self.url, None), &saved)?
+            .ok_or_else(|| Usage::new("nobody is logged in", "`streamspace login` does that"))?;
         if !saved.remove(&url) {
             return Err(
                 Usage::new(format!("there is no saved login for {url}"), "nothing was changed").into()
@@ -82,16 +86,16 @@ impl Logout {
     }
 }
 
-fn which(wanted: &Wanted, saved: &Credentials) -> Result<Url> {
-    wanted
-        .url()?
-        .or_else(|| saved.default_url().cloned())
-        .ok_or_else(|| Usage::new("which server?", "name it: --url https://streamspace.example.com").into())
+fn named(wanted: &Wanted, saved: &Credentials) -> Result<Option<Url>> {
+    Ok(wanted.url()?.or_else(|| saved.default_url().cloned()))
 }
 
 fn ask_for_key(url: &Url) -> Result<Secret<String>> {
     if io::stdin().is_terminal() {
         let terminal = Term::stderr();
+        if let Some(file) = local_key_file().filter(|_| is_loopback(url)) {
+            console::say(format_args!("The administrator's key of this machine is in {}", file.display()));
+        }
         terminal.write_str(&format!("API key for {url}: ")).context("cannot write to the terminal")?;
         let key = Secret::new(terminal.read_secure_line().context("cannot read the key")?);
         return parse_key(key.expose(), &KeyOrigin::Input);

@@ -100,7 +100,7 @@ impl Details for Schedule {
             ("origin", if self.built_in { "built in" } else { "" }.into()),
             ("when", self.when().into()),
             ("time zone", self.time_zone.as_str().into()),
-            ("jitter", self.jitter.clone().unwrap_or_default().into()),
+            ("jitter", self.jitter.clone().filter(|jitter| jitter != "0s").unwrap_or_default().into()),
             ("catch-up", catch_up.into()),
             ("overlap", self.overlap.as_str().into()),
             ("next", at(self.next_fire_at.filter(|_| !self.paused))),

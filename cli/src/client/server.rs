@@ -6,7 +6,10 @@ use anyhow::{Context, Result};
 use streamspace_common::Secret;
 use url::Url;
 
-use super::{credentials::Credentials, exit::Usage};
+use super::{api::is_loopback, credentials::Credentials, exit::Usage};
+
+/// Where `streamspace up` listens unless told otherwise.
+pub const LOCAL: &str = "http://127.0.0.1:8080";
 
 /// Where requests go, and as whom.
 #[derive(Clone, Debug)]
@@ -82,29 +85,30 @@ impl Wanted {
         };
         let (key, key_origin) = match self.key()? {
             Some(found) => found,
-            None => match saved.key_of(&url) {
-                Some(key) => (key.clone(), KeyOrigin::Login),
-                None => {
-                    return Err(Usage::new(
-                        format!("there is no API key for {url}"),
-                        format!(
-                            "log in once with `streamspace login --url {url}`, or set STREAMSPACE_API_KEY or --api-key-file{}",
-                            local_key_file().map(|file| format!("\nThe administrator's key of this machine: {}", file.display())).unwrap_or_default()
-                        ),
-                    )
-                    .into());
-                }
-            },
+            None => {
+                let key = saved.key_of(&url).ok_or_else(|| no_key(&url))?;
+                (key.clone(), KeyOrigin::Login)
+            }
         };
         Ok(Server { url, key, key_origin })
     }
+}
+
+fn no_key(url: &Url) -> anyhow::Error {
+    let mut hint = format!(
+        "log in once with `streamspace login --url {url}`, or set STREAMSPACE_API_KEY or --api-key-file"
+    );
+    if let Some(file) = local_key_file().filter(|_| is_loopback(url)) {
+        hint.push_str(&format!("\nthe administrator's key of this machine: {}", file.display()));
+    }
+    Usage::new(format!("there is no API key for {url}"), hint).into()
 }
 
 fn nothing_configured() -> anyhow::Error {
     let hint = match local_key_file() {
         Some(file) => format!(
             "`streamspace up` was started on this machine; to use it:\n\
-             streamspace login --url http://127.0.0.1:8080 --api-key-file {}",
+             streamspace login --url {LOCAL} --api-key-file {}",
             file.display()
         ),
         None => "log in once with `streamspace login --url https://…`, or set STREAMSPACE_URL and \
@@ -115,10 +119,10 @@ fn nothing_configured() -> anyhow::Error {
 }
 
 /// What `streamspace up` wrote in its default data directory.
-fn local_key_file() -> Option<PathBuf> {
+pub fn local_key_file() -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share/streamspace"));
     let data_dirs = [PathBuf::from("/var/lib/streamspace")].into_iter().chain(home);
-    data_dirs.map(|dir| dir.join("admin.key")).find(|file| std::fs::File::open(file).is_ok())
+    data_dirs.map(|dir| dir.join("admin-key")).find(|file| std::fs::File::open(file).is_ok())
 }
 
 /// The address of a server: no query, no credentials, no slash at its end.

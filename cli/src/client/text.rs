@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{Span, SpanRelativeTo, Timestamp};
 
 /// `3m ago`, `in 2h`, `now`.
 pub fn relative(at: Timestamp, now: Timestamp) -> String {
@@ -73,10 +73,8 @@ pub fn clean_lines(text: &str) -> String {
 /// Reads `30s`, `5m`, `1h 30m`, `2d`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected = || format!("expected a time such as 30s, 5m or 1h30m, got {text:?}");
-    let span: jiff::SignedDuration = match text.trim().parse() {
-        Ok(span) => span,
-        Err(_) => return text.trim().parse().map(Duration::from_secs).map_err(|_| expected()),
-    };
+    let span: Span = text.trim().parse().map_err(|_| expected())?;
+    let span = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| expected())?;
     Duration::try_from(span).map_err(|_| expected())
 }
 
@@ -118,8 +116,9 @@ mod tests {
     fn durations_are_read() {
         assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("1h 30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(parse_duration("15"), Ok(Duration::from_secs(15)));
+        assert_eq!(parse_duration("2d"), Ok(Duration::from_secs(172_800)));
         assert!(parse_duration("-5s").is_err());
+        assert!(parse_duration("15").is_err());
         assert!(parse_duration("soon").is_err());
     }
 }

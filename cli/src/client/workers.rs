@@ -39,7 +39,8 @@ struct Worker {
     concurrency: u64,
     running: u64,
     abandoned: u64,
-    draining: bool,
+    status: String,
+    running_jobs: Vec<String>,
     started_at: Option<Timestamp>,
     last_heartbeat_at: Option<Timestamp>,
 }
@@ -50,11 +51,12 @@ impl Worker {
     }
 
     fn state(&self) -> Cell {
-        match (self.draining, self.running) {
-            (true, 0) => Cell::new("drained", Tone::Warning),
-            (true, _) => Cell::new("draining", Tone::Warning),
-            (false, _) => Cell::new("working", Tone::Good),
-        }
+        let tone = match self.status.as_str() {
+            "live" => Tone::Good,
+            "silent" => Tone::Bad,
+            _ => Tone::Warning,
+        };
+        Cell::new(self.status.as_str(), tone)
     }
 }
 
@@ -107,6 +109,7 @@ impl Details for Worker {
             ("queues", self.queues().into()),
             ("started", at(self.started_at)),
             ("heartbeat", at(self.last_heartbeat_at)),
+            ("jobs", self.running_jobs.join("\n").into()),
         ]
     }
 }
