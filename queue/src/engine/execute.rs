@@ -7,11 +7,15 @@ use std::{
 
 use serde_json::json;
 use streamspace_common::{Actor, Creator, Role};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
-use super::{Engine, Live, Stop, acknowledge::Ack};
+use super::{
+    Engine, Live, Stop,
+    acknowledge::Ack,
+    judge::{Ending, Judged, Policy, ending, judge, millis},
+};
 use crate::{
     attempt::{Attempt, Hold},
     claim::Claimed,
@@ -27,16 +31,6 @@ use crate::{
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// An error message is for people.
 const MAX_MESSAGE: usize = 4096;
-
-/// How a handler's task came to an end.
-enum Ending {
-    Returned(Result<Done, Failure>),
-    Panicked(String),
-    /// It was dropped at an await, as asked.
-    Dropped,
-    /// It still runs.
-    Abandoned(JoinHandle<Result<Done, Failure>>),
-}
 
 impl Engine {
     pub(super) async fn execute(self: Arc<Self>, claimed: Claimed) {
@@ -110,49 +104,6 @@ impl Engine {
         self.settle(Ack::End(end));
     }
 
-    /// A kind that this worker does not know: the job waits for one that does, or fails when none
-    /// will come.
-    async fn unknown(&self, claimed: Claimed, live: &Arc<Live>) {
-        let kind = format!("{}@{}", claimed.kind, claimed.version);
-        let run = Run { start_us: 0, started: std::time::Instant::now(), live: live.clone(), claimed };
-        let waited = Duration::from_millis(run.claimed.unknown_for_ms.unwrap_or(0).unsigned_abs());
-        let hopeless = match self.nobody_will_know(&kind, run.claimed.release).await {
-            Ok(hopeless) => hopeless,
-            // Not knowing whether others know it is no reason to fail it.
-            Err(error) => {
-                warn!(%error, "could not ask which workers know {kind}");
-                false
-            }
-        };
-        let verdict = if hopeless || waited >= self.options.unknown_after {
-            Verdict::Failed
-        } else {
-            info!(job.id = %run.claimed.id, "handed back: {kind} is not known to this release");
-            Verdict::Unknown
-        };
-        let error = (verdict == Verdict::Failed)
-            .then(|| run.error("unknown_kind", &format!("no worker knows the kind {kind}")));
-        let end = run.end(verdict, error);
-        if verdict == Verdict::Failed {
-            self.finished(&run, "failed");
-        }
-        self.ended(&run.claimed.queue, run.claimed.tenant);
-        self.settle(Ack::End(end));
-    }
-
-    /// Whether every live worker is at least as new as the job, and none knows its kind.
-    async fn nobody_will_know(&self, kind: &str, release: i64) -> sqlx::Result<bool> {
-        let mut conn = self.queue.read().await?;
-        let hope = sqlx::query_scalar!(
-            r#"select exists (select from workers where release < $1 or $2 = any(kinds)) as "hope!""#,
-            release,
-            kind,
-        )
-        .fetch_one(&mut *conn)
-        .await?;
-        Ok(!hope)
-    }
-
     /// Records the end of an attempt.
     fn conclude(&self, run: Run, kind: &dyn Kind, ending: Ending) {
         let took = run.started.elapsed();
@@ -174,7 +125,7 @@ impl Engine {
             return;
         }
         let abandoned = matches!(ending, Ending::Abandoned(_));
-        let ack = match judge(&run, kind, ending, stopped) {
+        let ack = match judge(&run.policy(kind), ending, stopped) {
             Judged::Finish(done) => {
                 self.finished(&run, "succeeded");
                 info!("succeeded in {took:?}");
@@ -218,7 +169,7 @@ impl Engine {
                     fence: run.claimed.fence,
                     tenant: run.claimed.tenant,
                     event,
-                    timeout_ms: i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX / 1_000_000),
+                    timeout_ms: millis(timeout),
                     snapshot: run.claimed.snapshot.clone().unwrap_or_default(),
                     keyed: run.claimed.keyed,
                 }
@@ -234,7 +185,7 @@ impl Engine {
         self.settle(ack);
     }
 
-    fn finished(&self, run: &Run, outcome: &'static str) {
+    pub(super) fn finished(&self, run: &Run, outcome: &'static str) {
         metrics::counter!("streamspace_jobs_total", "kind" => run.claimed.kind.clone(), "outcome" => outcome)
             .increment(1);
     }
@@ -275,15 +226,24 @@ impl Engine {
 }
 
 /// One attempt, on its way to an end.
-struct Run {
-    claimed: Claimed,
-    live: Arc<Live>,
-    start_us: i64,
-    started: std::time::Instant,
+pub(super) struct Run {
+    pub claimed: Claimed,
+    pub live: Arc<Live>,
+    pub start_us: i64,
+    pub started: std::time::Instant,
 }
 
 impl Run {
-    fn error(&self, kind: &str, message: &str) -> serde_json::Value {
+    fn policy(&self, kind: &dyn Kind) -> Policy {
+        Policy {
+            attempt: self.claimed.attempt,
+            max_attempts: self.claimed.max_attempts,
+            timeout: Duration::from_millis(self.claimed.timeout_ms.unsigned_abs()),
+            backoff: kind.backoff(),
+        }
+    }
+
+    pub(super) fn error(&self, kind: &str, message: &str) -> serde_json::Value {
         let mut message = message.replace('\0', "\u{fffd}");
         if message.len() > MAX_MESSAGE {
             let mut end = MAX_MESSAGE;
@@ -296,7 +256,7 @@ impl Run {
         json!({ "attempt": self.claimed.attempt, "kind": kind, "message": message })
     }
 
-    fn end(&self, verdict: Verdict, error: Option<serde_json::Value>) -> End {
+    pub(super) fn end(&self, verdict: Verdict, error: Option<serde_json::Value>) -> End {
         End {
             job: self.claimed.id,
             fence: self.claimed.fence,
@@ -332,83 +292,6 @@ async fn watch(
     match tokio::time::timeout(DROP_TIMEOUT, &mut task).await {
         Ok(returned) => ending(returned),
         Err(_) => Ending::Abandoned(task),
-    }
-}
-
-fn ending(returned: Result<Result<Done, Failure>, JoinError>) -> Ending {
-    match returned {
-        Ok(result) => Ending::Returned(result),
-        Err(error) if error.is_panic() => {
-            let panic = error.into_panic();
-            let said = panic
-                .downcast_ref::<&str>()
-                .map(|said| (*said).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned());
-            Ending::Panicked(said.unwrap_or_else(|| "without a message".into()))
-        }
-        Err(_) => Ending::Dropped,
-    }
-}
-
-enum Judged {
-    Finish(Done),
-    End {
-        verdict: Verdict,
-        error: Option<(&'static str, String)>,
-        task: Option<JoinHandle<Result<Done, Failure>>>,
-    },
-    Park {
-        event: String,
-        timeout: Duration,
-    },
-    Nothing,
-}
-
-/// What becomes of a job whose handler ended this way.
-fn judge(run: &Run, kind: &dyn Kind, ending: Ending, stopped: Option<Stop>) -> Judged {
-    let end = |verdict, error| Judged::End { verdict, error, task: None };
-    let retry = |error_kind: &'static str, message: String, after: Option<Duration>| {
-        if run.claimed.attempt >= run.claimed.max_attempts {
-            return end(Verdict::Failed, Some((error_kind, message)));
-        }
-        let after = after.unwrap_or_else(|| kind.backoff().wait(run.claimed.attempt, rand::random()));
-        let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX / 1_000_000);
-        end(Verdict::Retry { after_ms }, Some((error_kind, message)))
-    };
-    let timed_out =
-        || format!("did not end within {:?}", Duration::from_millis(run.claimed.timeout_ms.unsigned_abs()));
-    match (ending, stopped) {
-        // It was done before it was stopped.
-        (Ending::Returned(Ok(done)), _) => Judged::Finish(done),
-        (Ending::Returned(Err(Failure::Stale)), _) => Judged::Nothing,
-        (Ending::Abandoned(task), reason) => {
-            let judged = match reason {
-                Some(Stop::TimedOut) => retry("timeout", timed_out(), None),
-                Some(Stop::HandedBack) => end(Verdict::Release, None),
-                _ => end(Verdict::Cancelled, None),
-            };
-            match judged {
-                Judged::End { verdict, error, .. } => Judged::End { verdict, error, task: Some(task) },
-                other => other,
-            }
-        }
-        (_, Some(Stop::Cancelled)) => end(Verdict::Cancelled, None),
-        (_, Some(Stop::TimedOut)) => retry("timeout", timed_out(), None),
-        (_, Some(Stop::HandedBack)) => end(Verdict::Release, None),
-        (Ending::Panicked(said), _) => retry("panic", format!("the handler panicked: {said}"), None),
-        (Ending::Dropped, _) => end(Verdict::Release, None),
-        (Ending::Returned(Err(failure)), _) => match failure {
-            Failure::Retry { error, after } => retry("error", error, after),
-            Failure::Permanent(error) => end(Verdict::Failed, Some(("permanent", error))),
-            Failure::Snooze(wait) => end(
-                Verdict::Snooze { after_ms: i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 1_000_000) },
-                None,
-            ),
-            Failure::Park { event, timeout } => Judged::Park { event, timeout },
-            // It says so, though nobody asked it to stop.
-            Failure::Cancelled => end(Verdict::Cancelled, None),
-            Failure::Stale => Judged::Nothing,
-        },
     }
 }
 

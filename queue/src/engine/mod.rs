@@ -16,10 +16,12 @@ mod beat;
 mod controls;
 mod execute;
 mod fetch;
+mod judge;
 mod limited;
 mod load;
 mod promote;
 mod pulse;
+mod unknown;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -51,6 +51,7 @@ struct Pulse {
     cancels: Vec<JobId>,
     orphans: bool,
     blocked: bool,
+    unknown: bool,
 }
 
 impl Engine {
@@ -120,6 +121,9 @@ impl Engine {
             let notices = rescue(&mut conn).await?;
             self.queue.tell(notices);
         }
+        if pulse.unknown {
+            self.give_up_unknown().await?;
+        }
         if pulse.blocked {
             let stuck = keys::stuck(&mut conn).await?;
             if !stuck.is_empty() {
@@ -176,7 +180,8 @@ async fn read(conn: &mut PgConnection, boot: BootId) -> sqlx::Result<Pulse> {
                       and not exists (select from workers w where w.boot_id = j.boot_id))
               or exists (select from job_slots s
                          where not exists (select from workers w where w.boot_id = s.boot_id))) as "orphans!",
-             exists (select from jobs where state = 'blocked') as "blocked!""#,
+             exists (select from jobs where state = 'blocked') as "blocked!",
+             exists (select from jobs where state = 'queued' and unknown_since is not null) as "unknown!""#,
         boot.0,
     )
     .fetch_one(conn)
@@ -187,6 +192,7 @@ async fn read(conn: &mut PgConnection, boot: BootId) -> sqlx::Result<Pulse> {
         cancels: row.cancels.into_iter().map(JobId).collect(),
         orphans: row.orphans,
         blocked: row.blocked,
+        unknown: row.unknown,
     })
 }
 

@@ -113,6 +113,25 @@ async fn a_kind_that_only_newer_workers_know_waits_for_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_no_new_worker_knows_fails_once_the_old_ones_are_gone() {
+    let bed = Bed::new().await;
+    let old = bed.worker();
+    let newer = bed.another_queue(Release(2));
+    let mut tx = newer.begin(streamspace_common::Actor::system(bed.tenant), Default::default());
+    let id = enqueue(&mut tx, New).await.expect("enqueued").id;
+    tx.commit().await.expect("committed");
+    let new = bed.worker_of(newer, registry(), quick());
+    eventually(Duration::from_secs(5), "it is handed back", async || {
+        (bed.job(id).await["lane"] == "test/test.new@1").then_some(())
+    })
+    .await;
+    holds_for(Duration::from_millis(1500), "it waits", async || bed.state(id).await == "queued").await;
+    old.stop().await;
+    bed.becomes(id, "failed").await;
+    new.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kind_that_nobody_will_ever_know_fails_at_once() {
     let bed = Bed::new().await;
     let worker = bed.worker();

@@ -1,0 +1,98 @@
+//! Jobs of kinds, or of versions of their payload, that this worker does not know: a newer release
+//! enqueued them, and its workers are still to come.
+//!
+//! Such a job is handed back into a lane that only workers look into who know it. It fails once no
+//! hope is left: when it has waited for `unknown_after`, or when no live worker is older than it, so
+//! that none is left to be replaced by one that knows it.
+
+use std::{sync::Arc, time::Duration};
+
+use streamspace_common::JobId;
+use tracing::{info, warn};
+
+use super::{Engine, Live, acknowledge::Ack, execute::Run};
+use crate::{claim::Claimed, notice::Notices, settle::Verdict};
+
+impl Engine {
+    /// A kind that this worker does not know: the job waits for one that does, or fails when none
+    /// will come.
+    pub(super) async fn unknown(&self, claimed: Claimed, live: &Arc<Live>) {
+        let kind = format!("{}@{}", claimed.kind, claimed.version);
+        let run = Run { start_us: 0, started: std::time::Instant::now(), live: live.clone(), claimed };
+        let waited = Duration::from_millis(run.claimed.unknown_for_ms.unwrap_or(0).unsigned_abs());
+        let hopeless = match self.nobody_will_know(&kind, run.claimed.release).await {
+            Ok(hopeless) => hopeless,
+            // Not knowing whether others know it is no reason to fail it.
+            Err(error) => {
+                warn!(%error, "could not ask which workers know {kind}");
+                false
+            }
+        };
+        let verdict = if hopeless || waited >= self.options.unknown_after {
+            Verdict::Failed
+        } else {
+            info!(job.id = %run.claimed.id, "handed back: {kind} is not known to this release");
+            Verdict::Unknown
+        };
+        let error = (verdict == Verdict::Failed)
+            .then(|| run.error("unknown_kind", &format!("no worker knows the kind {kind}")));
+        let end = run.end(verdict, error);
+        if verdict == Verdict::Failed {
+            self.finished(&run, "failed");
+        }
+        self.ended(&run.claimed.queue, run.claimed.tenant);
+        self.settle(Ack::End(end));
+    }
+
+    /// Whether every live worker is at least as new as the job, and none knows its kind.
+    async fn nobody_will_know(&self, kind: &str, release: i64) -> sqlx::Result<bool> {
+        let mut conn = self.queue.read().await?;
+        let hope = sqlx::query_scalar!(
+            r#"select exists (select from workers where release < $1 or $2 = any(kinds)) as "hope!""#,
+            release,
+            kind,
+        )
+        .fetch_one(&mut *conn)
+        .await?;
+        Ok(!hope)
+    }
+
+    /// Fails jobs in the lanes of unknown kinds for which there is no hope any more: nobody claims
+    /// them, so nobody else would.
+    pub(super) async fn give_up_unknown(&self) -> sqlx::Result<()> {
+        let mut conn = self.queue.db().direct().acquire().await?;
+        let rows = sqlx::query!(
+            r#"with hopeless as materialized (
+                 select id from jobs j
+                 where state = 'queued' and unknown_since is not null
+                   and (unknown_since < queue.now() - make_interval(secs => $1)
+                        or not exists (select from workers w
+                                       where w.release < j.release or j.kind || '@' || j.version = any(w.kinds)))
+                 order by unknown_since limit 500 for update skip locked),
+               failed as (
+                 update jobs j set state = 'failed', finished_at = queue.now(), fence = j.fence + 1,
+                        row_version = j.row_version + 1,
+                        errors = queue.append_error(j.errors, jsonb_build_object('attempt', j.attempt,
+                                   'kind', 'unknown_kind',
+                                   'message', 'no worker knows the kind ' || j.kind || '@' || j.version))
+                 where j.id = any(array(select id from hopeless))
+                 returning j.id, j.kind, j.row_version, j.unique_mode),
+               keys as (
+                 delete from job_keys k using failed f where f.unique_mode in (1, 2) and k.job_id = f.id)
+               select id as "id: JobId", kind, row_version from failed"#,
+            self.options.unknown_after.as_secs_f64(),
+        )
+        .fetch_all(&mut *conn)
+        .await?;
+        drop(conn);
+        let mut notices = Notices::default();
+        for row in rows {
+            warn!(job.id = %row.id, "failed: no worker knows the kind {}", row.kind);
+            metrics::counter!("streamspace_jobs_total", "kind" => row.kind, "outcome" => "failed")
+                .increment(1);
+            notices.changed(row.id, row.row_version);
+        }
+        self.queue.tell(notices);
+        Ok(())
+    }
+}
