@@ -1,6 +1,9 @@
 //! Questions to the person at the terminal.
 
-use std::{fmt::Display, io};
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal},
+};
 
 use ::console::Term;
 use anyhow::{Context, Result};
@@ -10,7 +13,7 @@ use super::exit::Usage;
 /// Yes or no, where no answer is no. Without a terminal nobody can be asked.
 pub fn confirm(question: impl Display) -> Result<bool> {
     let terminal = Term::stderr();
-    if !terminal.is_term() || !Term::stdout().is_term() {
+    if !terminal.is_term() || !io::stdin().is_terminal() {
         return Err(Usage::new("there is no terminal to confirm this at", "say so with --yes").into());
     }
     terminal.write_str(&format!("{question} [y/N] ")).context("cannot write to the terminal")?;

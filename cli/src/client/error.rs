@@ -90,6 +90,7 @@ impl Error {
                 _ => "no StreamSpace server answered there: check the URL".to_owned(),
             }),
             Self::Refused { problem, key, retry_after, .. } => match problem.status {
+                401 if *key == KeyOrigin::Input => Some("it may be mistyped, expired or revoked".to_owned()),
                 401 => Some(format!(
                     "the key from {key} is not accepted: it may be mistyped, expired or revoked; log in with another: streamspace login"
                 )),

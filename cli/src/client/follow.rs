@@ -83,9 +83,9 @@ impl<'a> Follow<'a> {
             let Ok(events) = parser.push(&bytes) else { break };
             for event in events {
                 let job = match job_of(&event.data) {
-                    Some(job) => job,
-                    // An event is a hint; what we do not understand makes us look.
-                    None => self.read(Call::get(["jobs", self.id])).await?,
+                    Some(job) if job.view.terminal || job.view.state == "running" => job,
+                    // Events do not tell why a job waits; and what we do not understand makes us look.
+                    _ => self.read(Call::get(["jobs", self.id])).await?,
                 };
                 self.useless_streams = 0;
                 self.last_event_id = parser.last_id().map(str::to_owned).or(self.last_event_id.take());

@@ -169,12 +169,12 @@ impl Job {
 impl Row for Job {
     const COLUMNS: &'static [Column] = &[
         Column::text("ID"),
-        Column::text("KIND"),
-        Column::text("QUEUE"),
+        Column::shrinking("KIND"),
+        Column::text("QUEUE").dispensable(),
         Column::text("STATE"),
-        Column::number("TRY"),
-        Column::number("DONE"),
-        Column::number("TOOK"),
+        Column::number("TRY").dispensable(),
+        Column::number("DONE").dispensable(),
+        Column::number("TOOK").dispensable(),
         Column::number("CREATED"),
         Column::shrinking("REMARK"),
     ];
@@ -202,8 +202,10 @@ impl Row for Job {
 impl Details for Job {
     fn details(&self, now: Timestamp) -> Vec<(&'static str, Cell)> {
         let at = |time: Option<Timestamp>| Cell::from(time.map(|at| moment(at, now)).unwrap_or_default());
+        // What it waits for, its progress and its errors have lines of their own.
+        let is_told = self.terminal || self.waiting.is_some() || self.progress.is_some();
         let state = match self.remark(now) {
-            remark if remark.is_empty() || self.terminal => self.state.clone(),
+            remark if remark.is_empty() || is_told => self.state.clone(),
             remark => format!("{}: {remark}", self.state),
         };
         let waits = self.waiting.as_ref().filter(|_| !self.terminal);
@@ -249,9 +251,16 @@ impl Job {
     }
 }
 
-fn block(json: &Json) -> Cell {
+/// JSON up to this long stands on one line.
+const SHORT: usize = 72;
+
+pub fn block(json: &Json) -> Cell {
     match json {
         json if json.is_nothing() => Cell::default(),
-        json => pretty(json).into(),
+        json => match json.compact() {
+            line if line.len() <= SHORT => line,
+            _ => pretty(json),
+        }
+        .into(),
     }
 }

@@ -134,11 +134,14 @@ fn state_words(job: &Job) -> String {
 
 /// `None`: nothing that is worth another line.
 fn next_line(said: &mut HashMap<String, Said>, job: &Job, now: Instant) -> Option<String> {
+    // The end is the command's result, and comes on standard output.
+    if job.terminal {
+        return None;
+    }
     let progress = job.progress.as_ref().filter(|_| job.state == "running");
     let percent = progress.and_then(Progress::percent).unwrap_or(0.0);
-    let mut words = match (job.terminal, progress) {
-        (true, _) => job.ending(Timestamp::now()),
-        (false, Some(progress)) if job.cancel_requested_at.is_none() => progress.to_string(),
+    let mut words = match progress {
+        Some(progress) if job.cancel_requested_at.is_none() => progress.to_string(),
         _ => state_words(job),
     };
     if words.is_empty() {
@@ -186,6 +189,6 @@ mod tests {
             lines.extend(next_line(&mut said, &job(state, percent), now));
         }
         let said: Vec<_> = lines.iter().map(|line| line.trim_start_matches("7  batch.run  ")).collect();
-        assert_eq!(said, ["queued", "0%", "11%", "13%", "succeeded"]);
+        assert_eq!(said, ["queued", "0%", "11%", "13%"]);
     }
 }

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
+    job_view::block,
     json::Json,
-    output::{Details, Row, pretty},
+    output::{Details, Row},
     table::{Cell, Column, Tone},
     text::{count, moment, relative},
 };
@@ -58,10 +59,10 @@ impl Row for Schedule {
         Column::shrinking("KIND"),
         Column::text("STATE"),
         Column::text("WHEN"),
-        Column::text("ZONE"),
+        Column::text("ZONE").dispensable(),
         Column::number("NEXT"),
-        Column::number("LAST"),
-        Column::number("MISSED"),
+        Column::number("LAST").dispensable(),
+        Column::number("MISSED").dispensable(),
     ];
 
     fn id(&self) -> &str {
@@ -107,10 +108,7 @@ impl Details for Schedule {
             ("last", at(self.last_fire_at)),
             ("last job", self.last_job_id.clone().unwrap_or_default().into()),
             ("missed", if self.missed_count == 0 { String::new() } else { count(self.missed_count) }.into()),
-            (
-                "arguments",
-                if self.arguments.is_nothing() { String::new() } else { pretty(&self.arguments) }.into(),
-            ),
+            ("arguments", block(&self.arguments)),
         ]
     }
 }

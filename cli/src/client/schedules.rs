@@ -202,10 +202,16 @@ async fn run_now(client: &Client, schedule: &str, wait: Wait) -> Result<ExitCode
     #[serde(rename_all = "camelCase")]
     struct Started {
         job_id: String,
+        #[serde(default)]
+        duplicate: bool,
     }
     let id = id_of(client, schedule).await?;
     let raw: Box<RawValue> = client.api.send(&Call::post(["schedules", &id, "run"])).await?;
-    let Started { job_id } = serde_json::from_str(raw.get()).map_err(|error| client.api.unreadable(error))?;
+    let Started { job_id, duplicate } =
+        serde_json::from_str(raw.get()).map_err(|error| client.api.unreadable(error))?;
+    if duplicate && client.output.is_for_people() {
+        console::say("Its job was there already:");
+    }
     if wait.wait {
         return Ok(wait::for_jobs(client, &[job_id], wait.timeout, Aim::Success, Show::Ends).await?.into());
     }

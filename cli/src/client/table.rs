@@ -9,8 +9,17 @@ use super::text::clean;
 pub struct Column {
     pub heading: &'static str,
     align: Align,
-    /// Gives way when the terminal is too narrow, the widest first.
-    shrinks: bool,
+    room: Room,
+}
+
+/// What becomes of a column when the terminal is too narrow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Room {
+    Keeps,
+    /// Is shortened, the widest first.
+    Shrinks,
+    /// Is left out when shortening others is not enough, the last one first.
+    Leaves,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,15 +30,19 @@ enum Align {
 
 impl Column {
     pub const fn text(heading: &'static str) -> Self {
-        Self { heading, align: Align::Left, shrinks: false }
+        Self { heading, align: Align::Left, room: Room::Keeps }
     }
 
     pub const fn number(heading: &'static str) -> Self {
-        Self { heading, align: Align::Right, shrinks: false }
+        Self { heading, align: Align::Right, room: Room::Keeps }
     }
 
     pub const fn shrinking(heading: &'static str) -> Self {
-        Self { heading, align: Align::Left, shrinks: true }
+        Self { heading, align: Align::Left, room: Room::Shrinks }
+    }
+
+    pub const fn dispensable(self) -> Self {
+        Self { room: Room::Leaves, ..self }
     }
 }
 
@@ -76,8 +89,8 @@ impl<T: Into<String>> From<T> for Cell {
 }
 
 const GAP: usize = 2;
-/// A column that gives way keeps this much.
-const NARROWEST: usize = 8;
+/// A column that is shortened keeps this much.
+const NARROWEST: usize = 10;
 
 /// The table's lines. `width`: the terminal's, if one is there.
 pub fn render(columns: &[Column], rows: &[Vec<Cell>], width: Option<usize>) -> String {
@@ -86,30 +99,30 @@ pub fn render(columns: &[Column], rows: &[Vec<Cell>], width: Option<usize>) -> S
         .map(|row| row.iter().map(|cell| Cell::new(clean(&cell.text), cell.tone)).collect())
         .collect();
     // A column in which nothing stands says nothing.
-    let shown: Vec<usize> =
+    let mut shown: Vec<usize> =
         (0..columns.len()).filter(|&at| rows.iter().any(|row| !row[at].text.is_empty())).collect();
-    let mut widths: Vec<usize> = shown
-        .iter()
-        .map(|&at| {
+    let mut widths: Vec<usize> = (0..columns.len())
+        .map(|at| {
             let cells = rows.iter().map(|row| measure_text_width(&row[at].text));
             cells.chain([columns[at].heading.len()]).max().unwrap_or(0)
         })
         .collect();
     if let Some(width) = width {
-        let shrinks: Vec<bool> = shown.iter().map(|&at| columns[at].shrinks).collect();
-        shrink(&mut widths, &shrinks, width);
+        fit(columns, &mut shown, &mut widths, width);
     }
     let heading: Vec<Cell> = columns.iter().map(|column| Cell::new(column.heading, Tone::Faint)).collect();
     let mut text = String::new();
     for row in std::iter::once(&heading).chain(&rows) {
         let mut line = String::new();
-        for (&at, &width) in shown.iter().zip(&widths) {
+        for &at in &shown {
+            let width = widths[at];
             if !line.is_empty() {
                 line.push_str(&" ".repeat(GAP));
             }
             let cell = truncate_str(&row[at].text, width, "…");
             let padding = " ".repeat(width.saturating_sub(measure_text_width(&cell)));
-            let styled = row[at].tone.style().apply_to(cell).to_string();
+            let styled =
+                if cell.is_empty() { String::new() } else { row[at].tone.style().apply_to(cell).to_string() };
             match columns[at].align {
                 Align::Left => line.extend([styled, padding]),
                 Align::Right => line.extend([padding, styled]),
@@ -121,19 +134,24 @@ pub fn render(columns: &[Column], rows: &[Vec<Cell>], width: Option<usize>) -> S
     text
 }
 
-fn shrink(widths: &mut [usize], shrinks: &[bool], available: usize) {
-    let gaps = GAP * widths.len().saturating_sub(1);
-    while widths.iter().sum::<usize>() + gaps > available {
-        let widest = widths
-            .iter_mut()
-            .zip(shrinks)
-            .filter(|(width, shrinks)| **shrinks && **width > NARROWEST)
-            .map(|(width, _)| width)
-            .max();
-        match widest {
-            Some(width) => *width -= 1,
-            None => return,
-        }
+fn fit(columns: &[Column], shown: &mut Vec<usize>, widths: &mut [usize], available: usize) {
+    let room = |at: usize| columns[at].room;
+    let least = |shown: &[usize], widths: &[usize]| -> usize {
+        let least = |at: usize| match room(at) {
+            Room::Shrinks => widths[at].min(NARROWEST),
+            _ => widths[at],
+        };
+        shown.iter().map(|&at| least(at)).sum::<usize>() + GAP * shown.len().saturating_sub(1)
+    };
+    while least(shown, widths) > available {
+        let Some(last) = shown.iter().rposition(|&at| room(at) == Room::Leaves) else { break };
+        shown.remove(last);
+    }
+    let gaps = GAP * shown.len().saturating_sub(1);
+    while shown.iter().map(|&at| widths[at]).sum::<usize>() + gaps > available {
+        let shrinking = shown.iter().filter(|&&at| room(at) == Room::Shrinks && widths[at] > NARROWEST);
+        let Some(&widest) = shrinking.max_by_key(|&&at| widths[at]) else { return };
+        widths[widest] -= 1;
     }
 }
 
@@ -185,7 +203,15 @@ mod tests {
         let text = render(&COLUMNS, &rows(), Some(24));
         assert_eq!(text, "ID     N  MESSAGE\na      1  größer als de…\nbbb  100  日本語 x\n");
         // Not to nothing: then lines wrap.
-        assert!(render(&COLUMNS, &rows(), Some(3)).contains("größer …"));
+        assert!(render(&COLUMNS, &rows(), Some(3)).contains("größer de…"));
+    }
+
+    #[test]
+    fn what_is_dispensable_leaves_a_very_narrow_terminal() {
+        ::console::set_colors_enabled(false);
+        let columns = COLUMNS.map(|column| if column.heading == "N" { column.dispensable() } else { column });
+        assert!(render(&columns, &rows(), Some(20)).contains("  N  "));
+        assert_eq!(render(&columns, &rows(), Some(16)), "ID   MESSAGE\na    größer als…\nbbb  日本語 x\n");
     }
 
     #[test]

@@ -63,11 +63,11 @@ impl Worker {
 impl Row for Worker {
     const COLUMNS: &'static [Column] = &[
         Column::text("ID"),
-        Column::text("HOST"),
-        Column::text("VERSION"),
+        Column::shrinking("HOST"),
+        Column::text("VERSION").dispensable(),
         Column::text("STATE"),
         Column::number("RUNNING"),
-        Column::number("STARTED"),
+        Column::number("STARTED").dispensable(),
         Column::number("HEARTBEAT"),
         Column::shrinking("QUEUES"),
     ];
