@@ -9,9 +9,11 @@ use streamspace_queue::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub fn of(queue: &Queue, _config: &Config, draining: &CancellationToken) -> Checks {
+use crate::redis_ping;
+
+pub fn of(queue: &Queue, config: &Config, draining: &CancellationToken) -> Checks {
     let (database, migrated) = (queue.clone(), queue.clone());
-    Checks::new()
+    let checks = Checks::new()
         .required("database", move || {
             let queue = database.clone();
             async move { sqlx::query("select 1").execute(queue.db().pool()).await.map(drop) }
@@ -20,7 +22,13 @@ pub fn of(queue: &Queue, _config: &Config, draining: &CancellationToken) -> Chec
             let queue = migrated.clone();
             async move { is_migrated(&queue).await }
         })
-        .until(draining.clone())
+        .until(draining.clone());
+    let Some(url) = config.redis.url.clone() else { return checks };
+    // Live events go on without it, a second later.
+    checks.optional("redis", move || {
+        let url = url.clone();
+        async move { redis_ping::ping(&url).await.map_err(|error| format!("{error:#}")) }
+    })
 }
 
 /// A newer schema is no reason to stop serving: every migration lets the previous release run.

@@ -12,8 +12,8 @@ use streamspace_common::{
     Config, Secret,
     telemetry::{self, Metrics},
 };
-use streamspace_domain::identity::People;
-use streamspace_queue::{Db, DbOptions, Ended, Listen, Queue, QueueOptions, Registry, Release};
+use streamspace_domain::{Ports, identity::People};
+use streamspace_queue::{Db, DbOptions, Ended, Listen, Queue, QueueOptions, Release, retention::Retention};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -138,13 +138,23 @@ async fn work(config: &Config, queue: &Queue, roles: Roles, shutdown: &Cancellat
 }
 
 async fn worker(config: Config, queue: Queue, stop: CancellationToken) -> Result<()> {
-    let registry = Registry::new();
+    let registry = streamspace_domain::registry(&ports(&config));
     let ended = streamspace_worker::run(queue, registry, Arc::new(People), &config.jobs, stop).await;
     match ended.context("cannot start the threads of jobs")? {
         Ended::Stopped => Ok(()),
         Ended::Abandoned => {
             bail!("too many jobs ignored that they were told to stop; only a new process frees their threads")
         }
+    }
+}
+
+fn ports(config: &Config) -> Ports {
+    Ports {
+        retention: Retention {
+            succeeded: config.jobs.retention_succeeded,
+            cancelled: config.jobs.retention_cancelled,
+            failed: config.jobs.retention_failed,
+        },
     }
 }
 

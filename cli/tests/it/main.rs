@@ -6,4 +6,5 @@ mod backup;
 mod config;
 mod installation;
 mod migrate;
+mod roles;
 mod up;

@@ -1,0 +1,96 @@
+//! Roles alone, on a database that somebody else runs.
+
+use sqlx::{Connection, Executor, PgConnection};
+use streamspace_testkit::{Postgres, Process, Program, eventually, free_port};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::installation::{DEADLINE, streamspace};
+
+fn role(name: &str, url: &str, admin_port: u16) -> Program {
+    streamspace()
+        .args([name, "--database-url", url])
+        .env("STREAMSPACE_SERVER_ADMIN_PORT", admin_port.to_string())
+}
+
+async fn migrate(url: &str) {
+    let (status, output) =
+        streamspace().args(["migrate", "--database-url", url]).run(DEADLINE).await.unwrap();
+    assert!(status.success(), "{output}");
+}
+
+/// The answer of the admin listener as it comes; `None` before it listens.
+async fn ask(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
+}
+
+async fn answers(port: u16, path: &str, expected: &str) {
+    eventually(DEADLINE, format!("{path} answers {expected}"), async || {
+        ask(port, path).await.filter(|answer| answer.contains(expected))
+    })
+    .await;
+}
+
+async fn stops(process: Process) {
+    process.term();
+    assert!(process.exited(DEADLINE).await.success(), "{}", process.output());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_waits_for_its_schema_and_says_so() {
+    let database = Postgres::shared().await.database().await.unwrap();
+    for name in ["worker"] {
+        let port = free_port().unwrap();
+        let process = role(name, database.url(), port).start().unwrap();
+        answers(port, "/health/live", "200 OK").await;
+        if name == "worker" {
+            answers(port, "/health/ready", "run `streamspace migrate`").await;
+            answers(port, "/health/ready", "503 ").await;
+            migrate(database.url()).await;
+        }
+        answers(port, "/health/ready", "200 OK").await;
+        answers(port, "/metrics", "streamspace_build_info").await;
+        stops(process).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_waits_can_be_stopped() {
+    let port = free_port().unwrap();
+    let process = role("worker", "postgres://nobody:correct-horse@127.0.0.1:1/none", port).start().unwrap();
+    process.line("not ready: the database cannot be reached", DEADLINE).await;
+    answers(port, "/health/ready", "503 ").await;
+    stops(process).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_refuses_a_schema_from_the_future() {
+    let database = Postgres::shared().await.database().await.unwrap();
+    migrate(database.url()).await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let future = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (9999, 'later', true, '', 0)";
+    connection.execute(future).await.unwrap();
+    let process = role("worker", database.url(), 0).start().unwrap();
+    assert_eq!(process.exited(DEADLINE).await.code(), Some(1));
+    let output = process.output();
+    assert!(
+        output.contains("error: the database's schema 9999 is newer than this release knows"),
+        "{output}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_told_with_the_setting_that_chooses_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let process = role("worker", "postgres://nobody:correct-horse@127.0.0.1:1/none", port).start().unwrap();
+    assert_eq!(process.exited(DEADLINE).await.code(), Some(1));
+    assert!(process.output().contains("--set server.admin_port=…"), "{}", process.output());
+}
