@@ -8,7 +8,7 @@ use crate::installation::{DEADLINE, Installation};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_start_leaves_one_key_in_a_file_and_nowhere_else() {
-    let installation = Installation::new("key");
+    let installation = Installation::fresh("key");
     let up = installation.up().await;
     let file = installation.dir.join("admin-key");
     let key = fs::read_to_string(&file).unwrap();
@@ -33,7 +33,7 @@ async fn the_first_start_leaves_one_key_in_a_file_and_nowhere_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn further_tenants_and_keys_are_made_beside_a_running_installation() {
-    let installation = Installation::new("admin");
+    let installation = Installation::new("admin").await;
     let _up = installation.up().await;
     let create = ["admin", "tenants", "create", "Acme & Co", "--owner-email", "ann@acme.test"];
     let (status, output) = installation.run(&create).await;
@@ -54,7 +54,7 @@ async fn further_tenants_and_keys_are_made_beside_a_running_installation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_master_key_takes_over_from_the_old_one() {
-    let installation = Installation::new("rotate");
+    let installation = Installation::new("rotate").await;
     let _up = installation.up().await;
     let mut connection = installation.connect().await;
     let table =

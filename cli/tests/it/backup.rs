@@ -8,7 +8,7 @@ use crate::installation::{DEADLINE, Installation};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_is_backed_up_and_restored_elsewhere() {
-    let source = Installation::new("source");
+    let source = Installation::new("source").await;
     let up = source.up().await;
     let mut connection = source.connect().await;
     connection
@@ -34,7 +34,7 @@ async fn what_runs_is_backed_up_and_restored_elsewhere() {
     let (status, output) = source.run(&["admin", "restore", file]).await;
     assert!(!status.success() && output.contains("stop it first"), "{output}");
 
-    let target = Installation::new("target");
+    let target = Installation::fresh("target");
     let (status, output) = target.run(&["admin", "restore", file]).await;
     assert!(status.success(), "{output}");
     let other = target.up().await;
@@ -68,7 +68,7 @@ async fn what_runs_is_backed_up_and_restored_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_backup_changes_nothing() {
-    let installation = Installation::new("damaged");
+    let installation = Installation::new("damaged").await;
     let up = installation.up().await;
     let file = installation.dir.join("backup");
     let name = file.to_str().unwrap();

@@ -8,6 +8,7 @@ use nix::{
 };
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use streamspace_testkit::{Process, Program, Scratch};
+use tokio::sync::OnceCell;
 
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -24,7 +25,28 @@ pub fn streamspace() -> Program {
 }
 
 impl Installation {
-    pub fn new(name: &str) -> Self {
+    /// One that was started before. Making PostgreSQL's files takes most of a first start, so they
+    /// are made once and copied.
+    pub async fn new(name: &str) -> Self {
+        static TEMPLATE: OnceCell<Installation> = OnceCell::const_new();
+        let template = TEMPLATE
+            .get_or_init(async || {
+                let template = Self::at("template", "data");
+                let up = template.up().await;
+                up.term();
+                assert!(up.exited(DEADLINE).await.success(), "{}", up.output());
+                template
+            })
+            .await;
+        let installation = Self::at(name, "data");
+        let copy = Program::new("/bin/cp").arg("-a").arg(&template.dir).arg(&installation.dir);
+        let (status, output) = copy.run(DEADLINE).await.unwrap();
+        assert!(status.success(), "{output}");
+        installation
+    }
+
+    /// One that was never started.
+    pub fn fresh(name: &str) -> Self {
         Self::at(name, "data")
     }
 

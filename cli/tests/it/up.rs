@@ -12,7 +12,7 @@ use crate::installation::{DEADLINE, Installation, streamspace};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn starts_stops_and_starts_again_within_three_seconds() {
-    let installation = Installation::new("again");
+    let installation = Installation::fresh("again");
     let first = installation.up().await;
     assert!(first.output().contains(&installation.dir.display().to_string()), "{}", first.output());
     first.signal(Signal::SIGINT);
@@ -28,7 +28,7 @@ async fn starts_stops_and_starts_again_within_three_seconds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_parent_leaves_a_server_that_the_next_start_adopts() {
-    let installation = Installation::new("adopt");
+    let installation = Installation::new("adopt").await;
     let first = installation.up().await;
     let server = installation.postmaster().unwrap();
     // A terminal's Ctrl-C reaches the foreground's process group: the server must not be in it.
@@ -44,7 +44,7 @@ async fn a_killed_parent_leaves_a_server_that_the_next_start_adopts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn recovers_when_both_were_killed() {
-    let installation = Installation::new("recover");
+    let installation = Installation::new("recover").await;
     let first = installation.up().await;
     installation.kill_postmaster();
     first.kill9().await;
@@ -53,7 +53,7 @@ async fn recovers_when_both_were_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_id_that_another_program_has_now_stops_no_start() {
-    let installation = Installation::new("reused");
+    let installation = Installation::new("reused").await;
     let first = installation.up().await;
     first.term();
     first.exited(DEADLINE).await;
@@ -66,7 +66,7 @@ async fn a_process_id_that_another_program_has_now_stops_no_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_dies_is_started_again() {
-    let installation = Installation::new("restart");
+    let installation = Installation::new("restart").await;
     let up = installation.up().await;
     let server = installation.postmaster();
     installation.kill_postmaster();
@@ -76,7 +76,7 @@ async fn a_server_that_dies_is_started_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_start_on_the_same_directory_is_refused() {
-    let installation = Installation::new("twice");
+    let installation = Installation::new("twice").await;
     let first = installation.up().await;
     let (status, output) = installation.run(&["up"]).await;
     assert_eq!(status.code(), Some(1));
@@ -85,7 +85,7 @@ async fn a_second_start_on_the_same_directory_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_first_start_leaves_nothing_that_stops_the_next() {
-    let installation = Installation::new("interrupted");
+    let installation = Installation::fresh("interrupted");
     for reached in ["postgres.new-", "postgres"] {
         let process = installation.command(&["up"]).start().unwrap();
         eventually(DEADLINE, "the first start gets so far", async || {
@@ -100,7 +100,7 @@ async fn an_interrupted_first_start_leaves_nothing_that_stops_the_next() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_of_another_major_version_is_not_touched() {
-    let installation = Installation::new("major");
+    let installation = Installation::new("major").await;
     let first = installation.up().await;
     first.term();
     first.exited(DEADLINE).await;
@@ -132,7 +132,7 @@ async fn runs_for_a_user_without_rights() {
     if !geteuid().is_root() {
         return; // then every other test here is this one
     }
-    let installation = Installation::new("nobody");
+    let installation = Installation::fresh("nobody");
     let home = installation.dir.clone();
     fs::create_dir(&home).unwrap();
     fs::set_permissions(&home, fs::Permissions::from_mode(0o777)).unwrap();
@@ -170,7 +170,7 @@ async fn roots_server_may_not_be_locked_out_by_a_closed_folder() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_use_is_told_in_a_line() {
-    let installation = Installation::new("wrong");
+    let installation = Installation::fresh("wrong");
     let (status, output) = streamspace().args(["up", "--no-such-flag"]).run(DEADLINE).await.unwrap();
     assert_eq!(status.code(), Some(2));
     assert!(output.contains("--no-such-flag"), "{output}");
