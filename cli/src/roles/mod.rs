@@ -127,6 +127,9 @@ async fn work(config: &Config, queue: &Queue, roles: Roles, shutdown: &Cancellat
     if roles.worker {
         running.spawn(worker(config.clone(), queue.clone(), stop.clone()));
     }
+    if roles.scheduler {
+        running.spawn(scheduler(config.clone(), queue.clone(), stop.clone()));
+    }
     info!("{} runs", roles.name);
     let mut outcome = Ok(());
     while let Some(ended) = running.join_next().await {
@@ -146,6 +149,11 @@ async fn worker(config: Config, queue: Queue, stop: CancellationToken) -> Result
             bail!("too many jobs ignored that they were told to stop; only a new process frees their threads")
         }
     }
+}
+
+async fn scheduler(config: Config, queue: Queue, stop: CancellationToken) -> Result<()> {
+    streamspace_scheduler::run(queue, streamspace_domain::schedules(&ports(&config)), stop).await;
+    Ok(())
 }
 
 fn ports(config: &Config) -> Ports {
