@@ -28,6 +28,10 @@ pub struct DbOptions {
 /// beat, the notifier, the listener and one for what is rare.
 const DIRECT_CONNECTIONS: u32 = 6;
 
+/// sqlx numbers its statements per client connection, cached or not, so those that another client
+/// has left on the server connection have the names that ours will get. One round trip, as `begin`.
+const POOLED_BEGIN: &str = "begin; deallocate all";
+
 #[derive(Clone)]
 pub struct Db {
     pool: PgPool,
@@ -46,7 +50,7 @@ impl Db {
         let mut main = connect(&options.url)?;
         if pooled {
             // A prepared statement lives on one server connection, and a pooler changes that one
-            // after every transaction.
+            // after every transaction. See `POOLED_BEGIN` too.
             main = main.statement_cache_capacity(0).extra_float_digits(None);
         }
         let direct = connect(options.direct_url.as_ref().unwrap_or(&options.url))?;
@@ -75,14 +79,14 @@ impl Db {
     }
 
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.pool.begin().await
+        if self.pooled { self.pool.begin_with(POOLED_BEGIN).await } else { self.pool.begin().await }
     }
 
     /// A connection for reading: bare when it can be, since a transaction doubles the cost of a
     /// read by id; in a transaction behind a pooler, which keeps it on one server connection.
     pub async fn read(&self) -> sqlx::Result<Reader> {
         Ok(if self.pooled {
-            Reader::Tx(self.pool.begin().await?)
+            Reader::Tx(self.begin().await?)
         } else {
             Reader::Bare(self.pool.acquire().await?)
         })
