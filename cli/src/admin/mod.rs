@@ -52,10 +52,12 @@ async fn operation<T>(config: &Config, work: impl AsyncFnOnce(&mut Tx) -> Result
     database::with(config, async |database: &Database| {
         let queue = database.queue()?;
         let outcome = async {
-            match schema::state(queue.db().pool()).await.map_err(database::unreachable)? {
+            let mut connection = queue.read().await.map_err(database::unreachable)?;
+            match schema::state(&mut *connection).await.map_err(database::unreachable)? {
                 State::Current => {}
                 other => bail!("{other}"),
             }
+            drop(connection);
             let mut tx = queue.begin(Actor::system(PLATFORM), Request::default());
             let made = work(&mut tx).await?;
             tx.commit().await.context("nothing was changed")?;

@@ -16,7 +16,10 @@ pub fn of(queue: &Queue, config: &Config, draining: &CancellationToken) -> Check
     let checks = Checks::new()
         .required("database", move || {
             let queue = database.clone();
-            async move { sqlx::query("select 1").execute(queue.db().pool()).await.map(drop) }
+            async move {
+                let mut connection = queue.read().await?;
+                sqlx::query("select 1").execute(&mut *connection).await.map(drop)
+            }
         })
         .required("schema", move || {
             let queue = migrated.clone();
@@ -33,7 +36,8 @@ pub fn of(queue: &Queue, config: &Config, draining: &CancellationToken) -> Check
 
 /// A newer schema is no reason to stop serving: every migration lets the previous release run.
 async fn is_migrated(queue: &Queue) -> Result<(), String> {
-    match schema::state(queue.db().pool()).await.map_err(|error| error.to_string())? {
+    let mut connection = queue.read().await.map_err(|error| error.to_string())?;
+    match schema::state(&mut *connection).await.map_err(|error| error.to_string())? {
         older @ State::Older { .. } => Err(older.to_string()),
         State::Current | State::Newer { .. } => Ok(()),
     }
