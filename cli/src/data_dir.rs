@@ -31,6 +31,11 @@ impl DataDir {
             DirBuilder::new().mode(0o755).create(dir).with_context(context)?;
         }
         let path = path.canonicalize().with_context(context)?;
+        // One that was there is somebody's, with the rights that they gave it.
+        if !missing.is_empty() {
+            let mode = if geteuid().is_root() { 0o711 } else { 0o700 };
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).with_context(context)?;
+        }
         let metadata = path.metadata().with_context(context)?;
         if !metadata.is_dir() {
             return Err(Advice::new(
@@ -46,8 +51,6 @@ impl DataDir {
             )
             .into());
         }
-        let mode = if geteuid().is_root() { 0o711 } else { 0o700 };
-        std::fs::set_permissions(&path, Permissions::from_mode(mode)).with_context(context)?;
         Ok(Self(path))
     }
 

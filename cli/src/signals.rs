@@ -13,8 +13,10 @@ const INTERRUPTED: i32 = 130;
 
 /// Cancelled by the first signal. `at_once` runs before the second one ends the process.
 pub fn shutdown(at_once: impl FnOnce() + Send + 'static) -> Result<CancellationToken> {
-    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+    let hangup = (!ignores_hangup()).then(SignalKind::hangup);
+    let mut signals = [SignalKind::interrupt(), SignalKind::terminate()]
         .into_iter()
+        .chain(hangup)
         .map(|kind| signal(kind).context("cannot listen for signals"))
         .collect::<Result<Vec<_>>>()?;
     let token = CancellationToken::new();
@@ -30,6 +32,14 @@ pub fn shutdown(at_once: impl FnOnce() + Send + 'static) -> Result<CancellationT
         exit(INTERRUPTED);
     });
     Ok(token)
+}
+
+/// Under `nohup`: it is to outlive its terminal.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored =
+        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    ignored.is_some_and(|signals| signals & 1 == 1)
 }
 
 async fn next(signals: &mut [Signal]) {
