@@ -207,6 +207,9 @@ async fn apply_pending(
     progress: &mut impl FnMut(Progress),
 ) -> Result<usize, Error> {
     let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
+    if is_done(connection, &migrator).await? {
+        return Ok(0);
+    }
     migrator.set_locking(false); // ours holds
     // Makes sqlx's table if it is missing, and compares what it holds with what we bring.
     match migrator.run_to(0, &mut *connection).await {
@@ -230,6 +233,22 @@ async fn apply_pending(
         progress(Progress::Applied { version: migration.version, took: started.elapsed() });
     }
     Ok(pending.len())
+}
+
+/// Whether exactly these migrations have been applied. Asked first, and so that any role may ask:
+/// whoever starts on a current schema needs no right to change it.
+async fn is_done(connection: &mut PgConnection, migrator: &Migrator) -> Result<bool, Error> {
+    let applied: Vec<(i64, Vec<u8>)> =
+        match sqlx::query_as("select version, checksum from _sqlx_migrations where success order by version")
+            .fetch_all(connection)
+            .await
+        {
+            Ok(applied) => applied,
+            Err(error) if has_code(&error, UNDEFINED_TABLE) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+    let ours = migrator.iter().map(|migration| (migration.version, &*migration.checksum));
+    Ok(ours.eq(applied.iter().map(|(version, checksum)| (*version, checksum.as_slice()))))
 }
 
 async fn apply(

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::installation::{DEADLINE, streamspace};
+use crate::installation::{DEADLINE, Installation, streamspace};
 
 fn role(name: &str, url: &str, admin_port: u16) -> Program {
     streamspace()
@@ -93,4 +93,27 @@ async fn a_taken_port_is_told_with_the_setting_that_chooses_it() {
     let process = role("worker", "postgres://nobody:correct-horse@127.0.0.1:1/none", port).start().unwrap();
     assert_eq!(process.exited(DEADLINE).await.code(), Some(1));
     assert!(process.output().contains("--set server.admin_port=…"), "{}", process.output());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_runs_on_a_database_of_ones_own_as_a_role_without_ddl() {
+    let database = Postgres::shared().await.database().await.unwrap();
+    let role = format!("app_{}", database.name());
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    connection.execute(sqlx::AssertSqlSafe(format!("create role \"{role}\" login"))).await.unwrap();
+    let arguments = ["migrate", "--database-url", database.url(), "--app-role", &role];
+    let (status, output) = streamspace().args(arguments).run(DEADLINE).await.unwrap();
+    assert!(status.success(), "{output}");
+
+    let installation = Installation::fresh("own");
+    let mut url = url::Url::parse(database.url()).unwrap();
+    url.set_username(&role).unwrap();
+    let up = installation.command(&["up", "--database-url", url.as_str()]).start().unwrap();
+    up.line("runs at", DEADLINE).await;
+    let (status, output) = installation.run(&["doctor", "--database-url", url.as_str()]).await;
+    assert!(output.contains(&format!("pass  rights         {role}")), "{output}");
+    assert_eq!(status.code(), Some(1), "fsync is off here, which doctor must not like: {output}");
+    assert!(output.contains("FAIL  database") && output.contains("fsync"), "{output}");
+    stops(up).await;
+    assert!(!installation.dir.join("postgres").exists());
 }
