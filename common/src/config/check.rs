@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{Config, Environment, LogFormat, Origin};
+use super::{Config, Environment, LogFormat, LogLevel, Origin};
 use crate::secret::Secret;
 
 /// Shorter ones are guessed in a day by whoever reaches the port.
@@ -30,6 +30,9 @@ impl Config {
         }
         if self.is_default("log.format") && self.is_production() {
             self.log.format = LogFormat::Json;
+        }
+        if self.is_default("log.level") && self.server.debug {
+            self.log.level = LogLevel::detailed();
         }
         if self.is_default("jobs.heartbeat") {
             self.jobs.heartbeat = self.jobs.heartbeat.min(self.jobs.lease / 3);
@@ -67,7 +70,7 @@ impl Config {
         }
         if self.is_production() {
             if self.server.debug {
-                refuse("server.debug", "shows causes of errors to callers and is refused in production");
+                refuse("server.debug", "logs details of requests and is refused in production");
             }
             for (key, weakness) in self.weak_secrets() {
                 refuse(key, &format!("{weakness}; refused in production"));

@@ -19,6 +19,11 @@ words! {
 pub struct LogLevel(String);
 
 impl LogLevel {
+    /// Everything that the product itself says, and of its libraries what matters.
+    pub(super) fn detailed() -> Self {
+        Self("info,streamspace=debug".to_owned())
+    }
+
     pub fn targets(&self) -> Targets {
         self.0.parse().expect("checked when it was read")
     }
@@ -53,7 +58,7 @@ section! {
     /// What is logged, and how it looks.
     "log" => LogConfig {
         /// `error`, `warn`, `info`, `debug`, `trace` or `off`; or levels by module.
-        level: LogLevel = LogLevel("info".to_owned());
+        level: LogLevel = LogLevel("info".to_owned()), shown "`info`; with `server.debug` `info,streamspace=debug`";
         /// `json` for machines or `text` for people.
         format: LogFormat = LogFormat::Text, shown "`json` in production, else `text`";
     }

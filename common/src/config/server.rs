@@ -36,7 +36,7 @@ section! {
         admin_port: u16 = 9464;
         /// Largest body that a request may have.
         body_limit: ByteSize = ByteSize::mib(1);
-        /// Answers to internal errors tell their cause. Refused in production.
+        /// Logs in detail what the product itself does, unless `log.level` is set. Refused in production: details are about people.
         debug: bool = false;
     }
 }

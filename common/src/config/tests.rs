@@ -167,6 +167,16 @@ fn what_is_shown_hides_secrets() {
 }
 
 #[test]
+fn debugging_logs_in_detail_unless_a_level_is_set() {
+    let level = |variables: &[(&str, &str)]| {
+        Config::load(&environment(variables)).expect("good").log.level.to_string()
+    };
+    let debug = ("STREAMSPACE_SERVER_DEBUG", "true");
+    assert_eq!(level(&[debug]), "info,streamspace=debug");
+    assert_eq!(level(&[debug, ("STREAMSPACE_LOG_LEVEL", "warn")]), "warn");
+}
+
+#[test]
 fn variables_without_effect_are_said() {
     let config = Config::load(&environment(&[("GIN_MODE", "release")])).expect("good");
     assert_eq!(config.notices, ["GIN_MODE has no effect: use log.level and log.format"]);
