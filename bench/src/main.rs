@@ -57,7 +57,7 @@ async fn main() -> Result<()> {
 fn log_to_nowhere() -> Result<()> {
     let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
     let log = tracing_subscriber::fmt().with_writer(nowhere).json().flatten_event(true).with_span_list(false);
-    log.with_env_filter(tracing_subscriber::EnvFilter::new("info")).init();
+    log.with_max_level(tracing_subscriber::filter::LevelFilter::INFO).init();
     let metrics = streamspace_common::telemetry::metrics();
     tokio::spawn(async move {
         loop {
