@@ -6,8 +6,10 @@
 
 pub mod api_keys;
 pub mod audit;
+pub mod idempotency;
 pub mod identity;
 pub mod jobs;
 pub mod registry;
+pub mod tickets;
 
 pub use registry::{Ports, built_in, registry, schedules};

@@ -1,0 +1,138 @@
+//! Requests that may be sent twice and act once.
+//!
+//! A short transaction stores the hash of the body with a lock; the operation's own transaction
+//! stores the answer and gives the lock back, so effect and answer commit together or not at all. A
+//! lock that its holder lost, by dying or by being slow, is taken over; the late holder then finds
+//! that it is not his and rolls back.
+
+mod store;
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+use streamspace_common::{Actor, TenantId};
+use streamspace_queue::{Queue, Tx};
+use uuid::Uuid;
+
+/// Answers longer than this are not kept.
+pub const MAX_BODY: usize = 64 * 1024;
+
+/// What is the same when a request is sent again.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub(crate) tenant: TenantId,
+    pub(crate) actor: String,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) key: String,
+    pub(crate) body_hash: [u8; 32],
+}
+
+impl Request {
+    /// `key` has 1 to 255 characters; `body` is all that decides what the request does beside its
+    /// path.
+    pub fn new(actor: &Actor, method: &str, path: &str, key: &str, body: &[&[u8]]) -> Self {
+        let (by, id) = actor.by.columns();
+        let mut hash = Sha256::new();
+        for part in body {
+            // With their lengths, so that no two lists of parts look alike.
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self {
+            tenant: actor.tenant,
+            actor: id.map_or_else(|| by.to_owned(), |id| format!("{by}:{id}")),
+            method: method.to_owned(),
+            path: path.to_owned(),
+            key: key.to_owned(),
+            body_hash: hash.finalize().into(),
+        }
+    }
+}
+
+/// The right to run a request, until somebody else takes it over.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub(crate) request: Request,
+    pub(crate) lock: Uuid,
+}
+
+/// An answer as it is replayed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+/// What is kept of an answer.
+#[derive(Clone, Debug)]
+pub enum Keep {
+    Whole(Answer),
+    /// It carried a secret, or was too long: only where the thing is, if it has a place.
+    Place {
+        status: u16,
+        location: Option<String>,
+    },
+}
+
+/// How a request that carries a key begins.
+#[derive(Debug)]
+pub enum Begin {
+    /// Run it.
+    Run(Claim),
+    Replay(Answer),
+    /// It was answered, with something that is not told twice.
+    AlreadyCreated {
+        location: Option<String>,
+    },
+    /// It is being run.
+    InFlight,
+    /// The key belongs to another body.
+    OtherBody,
+}
+
+/// Another has taken over; what this one did must not commit.
+#[derive(Debug, thiserror::Error)]
+pub enum FinishError {
+    #[error("another request with this Idempotency-Key has taken over")]
+    Lost,
+    #[error("database")]
+    Db(#[from] sqlx::Error),
+}
+
+/// In a transaction of its own, which is over when this answers.
+pub async fn begin(queue: &Queue, request: Request) -> sqlx::Result<Begin> {
+    let mut tx = queue.db().begin().await?;
+    let began = store::begin(&mut tx, request).await?;
+    tx.commit().await?;
+    Ok(began)
+}
+
+/// Stores the answer in the operation's transaction.
+pub async fn finish(tx: &mut Tx, claim: &Claim, keep: Keep) -> Result<(), FinishError> {
+    let conn = tx.conn().await?;
+    if store::finish(conn, claim, keep).await? { Ok(()) } else { Err(FinishError::Lost) }
+}
+
+/// Stores an answer whose operation had nothing to commit: a refusal.
+pub async fn finish_refusal(queue: &Queue, claim: &Claim, answer: Answer) -> sqlx::Result<()> {
+    let mut tx = queue.db().begin().await?;
+    store::finish(&mut tx, claim, Keep::Whole(answer)).await?;
+    tx.commit().await
+}
+
+/// Gives the lock back without an answer, so that the request can be sent again at once.
+pub async fn release(queue: &Queue, claim: &Claim) -> sqlx::Result<()> {
+    let mut tx = queue.db().begin().await?;
+    store::release(&mut tx, claim).await?;
+    tx.commit().await
+}
+
+/// Removes answers that are no longer replayed; answers how many.
+pub async fn prune(queue: &Queue) -> sqlx::Result<u64> {
+    let mut tx = queue.db().begin().await?;
+    let gone = store::prune(&mut tx).await?;
+    tx.commit().await?;
+    Ok(gone)
+}
