@@ -1,0 +1,252 @@
+//! Who may call what: one table, and the one gate that every request passes.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, Method, Uri, header};
+use streamspace_domain::{
+    api_keys::Checked,
+    identity::{Permission, Require},
+    tickets,
+};
+
+use crate::{caller::Caller, problem::ApiError, request::Asked, state::Api};
+
+/// One operation: where it is, and what it needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub access: Access,
+    /// It stays open, so it has no deadline, and a ticket opens it.
+    pub streams: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Public,
+    Needs {
+        permission: Permission,
+        /// The area that a key's scopes must open; `None` where the operation only passes on rights
+        /// that are checked when they are used.
+        area: Option<&'static str>,
+    },
+}
+
+const fn needs(
+    method: &'static str,
+    path: &'static str,
+    area: Option<&'static str>,
+    permission: Permission,
+) -> Operation {
+    Operation { method, path, access: Access::Needs { permission, area }, streams: false }
+}
+
+const fn jobs(method: &'static str, path: &'static str, permission: Permission) -> Operation {
+    needs(method, path, Some("jobs"), permission)
+}
+
+const fn public(path: &'static str) -> Operation {
+    Operation { method: "GET", path, access: Access::Public, streams: false }
+}
+
+const fn stream(path: &'static str, area: &'static str, permission: Permission) -> Operation {
+    Operation { streams: true, ..needs("GET", path, Some(area), permission) }
+}
+
+/// Every operation there is. One that is missing here is closed to everybody.
+pub const OPERATIONS: &[Operation] = &[
+    public("/"),
+    public("/health"),
+    public("/api/openapi.json"),
+    public("/api/docs"),
+    public("/api/docs/"),
+    public("/api/docs/{*rest}"),
+    jobs("GET", "/api/v1/jobs", Permission::JobsRead),
+    jobs("GET", "/api/v1/jobs/stats", Permission::JobsManage),
+    jobs("POST", "/api/v1/jobs/retry", Permission::JobsManage),
+    jobs("POST", "/api/v1/jobs/cancel", Permission::JobsManage),
+    stream("/api/v1/jobs/{id}", "jobs", Permission::JobsRead),
+    jobs("DELETE", "/api/v1/jobs/{id}", Permission::JobsManage),
+    stream("/api/v1/jobs/{id}/events", "jobs", Permission::JobsRead),
+    jobs("POST", "/api/v1/jobs/{id}/cancel", Permission::JobsCancel),
+    jobs("POST", "/api/v1/jobs/{id}/retry", Permission::JobsManage),
+    jobs("GET", "/api/v1/queues", Permission::QueuesRead),
+    jobs("GET", "/api/v1/queues/{name}", Permission::QueuesRead),
+    jobs("PATCH", "/api/v1/queues/{name}", Permission::QueuesControl),
+    jobs("POST", "/api/v1/queues/{name}/pause", Permission::QueuesControl),
+    jobs("POST", "/api/v1/queues/{name}/resume", Permission::QueuesControl),
+    jobs("GET", "/api/v1/workers", Permission::WorkersRead),
+    jobs("GET", "/api/v1/workers/{id}", Permission::WorkersRead),
+    jobs("POST", "/api/v1/workers/{id}/drain", Permission::WorkersControl),
+    jobs("POST", "/api/v1/workers/{id}/resume", Permission::WorkersControl),
+    jobs("GET", "/api/v1/schedules", Permission::SchedulesRead),
+    jobs("POST", "/api/v1/schedules", Permission::SchedulesWrite),
+    jobs("POST", "/api/v1/schedules/preview", Permission::SchedulesRead),
+    jobs("GET", "/api/v1/schedules/{id}", Permission::SchedulesRead),
+    jobs("PUT", "/api/v1/schedules/{id}", Permission::SchedulesWrite),
+    jobs("DELETE", "/api/v1/schedules/{id}", Permission::SchedulesWrite),
+    jobs("POST", "/api/v1/schedules/{id}/run", Permission::SchedulesWrite),
+    jobs("POST", "/api/v1/schedules/{id}/pause", Permission::SchedulesWrite),
+    jobs("POST", "/api/v1/schedules/{id}/resume", Permission::SchedulesWrite),
+    jobs("GET", "/api/v1/schedules/{id}/fires", Permission::SchedulesRead),
+    stream("/api/v1/ws/jobs", "realtime", Permission::JobsRead),
+    needs("POST", "/api/v1/streams/ticket", None, Permission::StreamsOpen),
+];
+
+/// Of a route, as it is written in the table.
+pub fn find(method: &Method, route: &str) -> Option<&'static Operation> {
+    // HEAD is GET without the body.
+    let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+    OPERATIONS.iter().find(|operation| operation.path == route && operation.method == method)
+}
+
+/// The paths that a ticket can be for.
+pub fn is_stream(path: &str) -> bool {
+    let matches = |pattern: &str| {
+        let (mut theirs, mut ours) = (path.split('/'), pattern.split('/'));
+        loop {
+            match (theirs.next(), ours.next()) {
+                (None, None) => return true,
+                (Some(a), Some(b)) if a == b || (b.starts_with('{') && !a.is_empty()) => {}
+                _ => return false,
+            }
+        }
+    };
+    OPERATIONS.iter().any(|operation| operation.streams && matches(operation.path))
+}
+
+/// Lets in whoever may come: tells who it is, counts it against the key's hour, and asks for scope
+/// and permission. What a caller may *see* is decided by each operation.
+pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let Some(route) = request.extensions().get::<MatchedPath>() else {
+        return next.run(request).await; // no such place: the fallback says so
+    };
+    let Some(operation) = find(request.method(), route.as_str()) else {
+        return next.run(request).await; // no such method there, or an operation that nobody may call
+    };
+    let Access::Needs { permission, area } = operation.access else {
+        return next.run(request).await;
+    };
+    let checked = match authenticate(&api, &mut request, operation).await {
+        Ok(checked) => checked,
+        Err(refused) => return refused.into_response(),
+    };
+    let asked = Asked { tenant: checked.actor.tenant, user: checked.actor.user };
+    let standing = api.limits.take(checked.key, checked.hourly_limit);
+    let mut response = if !standing.allowed {
+        standing.refusal().into_response()
+    } else if let Err(refused) = authorise(&checked, operation, permission, area) {
+        refused.into_response()
+    } else {
+        let context = request.extensions().get::<streamspace_queue::Request>().cloned();
+        request.extensions_mut().insert(Caller::new(checked, context.unwrap_or_default()));
+        next.run(request).await
+    };
+    standing.write(response.headers_mut());
+    response.extensions_mut().insert(asked);
+    response
+}
+
+fn authorise(
+    checked: &Checked,
+    operation: &Operation,
+    permission: Permission,
+    area: Option<&str>,
+) -> Result<(), ApiError> {
+    let writes = operation.method != "GET";
+    if let Some(area) = area.filter(|area| !checked.scopes.allow(area, writes)) {
+        let act = if writes { "write" } else { "read" };
+        return Err(ApiError::forbidden(format!("this key has no scope {area}.{act}")));
+    }
+    Ok(checked.actor.require(permission)?)
+}
+
+async fn authenticate(
+    api: &Api,
+    request: &mut Request,
+    operation: &Operation,
+) -> Result<Arc<Checked>, ApiError> {
+    if let Some(key) = presented_key(request.headers())? {
+        let checked = api.keys.check(key).await?;
+        return checked.ok_or_else(|| ApiError::unauthenticated("this key is not accepted"));
+    }
+    let ticket = if operation.streams { take_ticket(request.uri_mut()) } else { None };
+    let Some(ticket) = ticket else {
+        return Err(ApiError::unauthenticated("send an API key as X-API-Key or Authorization: Bearer"));
+    };
+    let key = tickets::take(&api.queue, &ticket, request.uri().path()).await?;
+    let holder = match key {
+        Some(key) => api.keys.still([key]).await?.remove(&key),
+        None => None,
+    };
+    holder.ok_or_else(|| ApiError::unauthenticated("this ticket is used, too old, or for another path"))
+}
+
+/// As `X-API-Key` or as a bearer token.
+fn presented_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let text = |name: header::HeaderName| {
+        headers.get(name).map(|value| {
+            value.to_str().map_err(|_| ApiError::unauthenticated("the credentials are not text"))
+        })
+    };
+    if let Some(key) = text(header::HeaderName::from_static("x-api-key")).transpose()? {
+        return Ok(Some(key.trim()));
+    }
+    let Some(authorization) = text(header::AUTHORIZATION).transpose()? else { return Ok(None) };
+    match authorization.split_once(' ') {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(key.trim())),
+        _ => Err(ApiError::unauthenticated("the only scheme is Bearer")),
+    }
+}
+
+/// Takes the ticket out of the address, so that nothing after this sees it.
+fn take_ticket(uri: &mut Uri) -> Option<String> {
+    let query = uri.query()?;
+    let mut ticket = None;
+    let mut rest = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        if name == "ticket" {
+            ticket = Some(value.into_owned());
+        } else {
+            rest.append_pair(&name, &value);
+        }
+    }
+    let rest = rest.finish();
+    let path = if rest.is_empty() { uri.path().to_owned() } else { format!("{}?{rest}", uri.path()) };
+    *uri = path.parse().ok()?;
+    ticket
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_stands_in_the_table_once() {
+        let mut seen = std::collections::HashSet::new();
+        for operation in OPERATIONS {
+            assert!(seen.insert((operation.method, operation.path)), "{operation:?} stands twice");
+        }
+    }
+
+    #[test]
+    fn a_ticket_leaves_the_address() {
+        let mut uri: Uri = "/api/v1/ws/jobs?kind=a%20b&ticket=st_x".parse().expect("an address");
+        assert_eq!(take_ticket(&mut uri).as_deref(), Some("st_x"));
+        assert_eq!(uri, "/api/v1/ws/jobs?kind=a+b");
+    }
+
+    #[test]
+    fn tickets_are_for_streams() {
+        assert!(is_stream("/api/v1/ws/jobs"));
+        assert!(is_stream("/api/v1/jobs/0192/events"));
+        for path in ["/api/v1/queues", "/api/v1/ws/jobs/", "/api/v1/jobs//events", "ws/jobs", ""] {
+            assert!(!is_stream(path), "{path}");
+        }
+    }
+}
