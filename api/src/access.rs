@@ -86,7 +86,7 @@ pub const OPERATIONS: &[Operation] = &[
     jobs("POST", "/api/v1/workers/{id}/resume", Permission::WorkersControl),
     jobs("GET", "/api/v1/schedules", Permission::SchedulesRead),
     jobs("POST", "/api/v1/schedules", Permission::SchedulesWrite),
-    jobs("POST", "/api/v1/schedules/preview", Permission::SchedulesRead),
+    jobs("POST", "/api/v1/schedules/preview", Permission::SchedulesWrite),
     jobs("GET", "/api/v1/schedules/{id}", Permission::SchedulesRead),
     jobs("PUT", "/api/v1/schedules/{id}", Permission::SchedulesWrite),
     jobs("DELETE", "/api/v1/schedules/{id}", Permission::SchedulesWrite),

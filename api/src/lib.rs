@@ -1,1 +1,34 @@
+//! The REST API: axum, strict JSON in, problems out, OpenAPI from the code.
+//!
+//! Read in this order:
+//!
+//! 1. [`access`] — every operation with what it needs, and the gate that asks for it.
+//! 2. [`routes`] — the operations, one file per slice: extract, operate, render.
+//! 3. [`extract`], [`page`], [`problem`] — what a request may look like, and what refuses it.
+//! 4. [`idempotency`] — requests that may be sent twice and act once.
+//! 5. [`watch`], [`socket`] — waiting and streaming, without a database connection.
+//! 6. [`request`], [`router`] — what surrounds every request, and how it is put together.
 
+pub mod access;
+pub mod caller;
+pub mod extract;
+pub mod idempotency;
+pub mod limit;
+pub mod openapi;
+pub mod page;
+pub mod problem;
+pub mod request;
+pub mod router;
+pub mod routes;
+pub mod serve;
+pub mod socket;
+pub mod state;
+pub mod view;
+pub mod watch;
+
+pub use self::{
+    openapi::openapi_json,
+    router::router,
+    serve::serve,
+    state::{Api, Parts},
+};

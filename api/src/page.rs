@@ -1,6 +1,8 @@
 //! Pages of lists. A cursor is opaque and says where the next page begins; one that was changed, or
 //! that belongs to another list or other filters, is refused.
 
+use std::str::FromStr;
+
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -10,7 +12,6 @@ use http::{HeaderValue, header};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::{extract::Faults, problem::ApiError};
 
@@ -54,19 +55,26 @@ impl<'a> List<'a> {
         self
     }
 
-    /// Where to begin. `position` is what [`List::page`] was given.
-    pub fn begin(&self, cursor: Option<&str>) -> Result<Option<Uuid>, ApiError> {
+    /// Where to begin: the position that [`List::page`] was given.
+    pub fn begin<P: FromStr>(&self, cursor: Option<&str>) -> Result<Option<P>, ApiError> {
         let Some(cursor) = cursor else { return Ok(None) };
-        let wrong = || ApiError::invalid_field("cursor", "not a cursor of this list with these filters");
-        let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| wrong())?;
-        let (position, check) = bytes.split_at_checked(16).ok_or_else(wrong)?;
-        let position = Uuid::from_slice(position).map_err(|_| wrong())?;
-        if check == self.check(position) { Ok(Some(position)) } else { Err(wrong()) }
+        let position = self.open(cursor).and_then(|position| position.parse().ok());
+        match position {
+            Some(position) => Ok(Some(position)),
+            None => Err(ApiError::invalid_field("cursor", "not a cursor of this list with these filters")),
+        }
     }
 
-    pub fn page<T>(&self, items: Vec<T>, next: Option<Uuid>, limit: u32) -> Linked<T> {
+    fn open(&self, cursor: &str) -> Option<String> {
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+        let (check, position) = bytes.split_at_checked(CHECK)?;
+        (check == self.check(position)).then(|| String::from_utf8(position.to_vec()).ok()).flatten()
+    }
+
+    pub fn page<T>(&self, items: Vec<T>, next: Option<impl ToString>, limit: u32) -> Linked<T> {
         let next_cursor = next.map(|position| {
-            URL_SAFE_NO_PAD.encode([position.as_bytes().as_slice(), &self.check(position)].concat())
+            let position = position.to_string();
+            URL_SAFE_NO_PAD.encode([&self.check(position.as_bytes()), position.as_bytes()].concat())
         });
         let link = next_cursor.as_ref().map(|cursor| {
             let mut query = url::form_urlencoded::Serializer::new(String::new());
@@ -76,14 +84,22 @@ impl<'a> List<'a> {
         Linked { page: Page { items, next_cursor }, link }
     }
 
+    /// A page of one more than `limit` items were there so many; each item's position is its key.
+    pub fn page_of<T, P: ToString>(&self, mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> P) -> Linked<T> {
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = items.last().filter(|_| more).map(key);
+        self.page(items, next, limit)
+    }
+
     /// Finds what was changed by mistake. It guards nothing: a position reaches only what the caller
     /// may see anyway.
-    fn check(&self, position: Uuid) -> [u8; CHECK] {
+    fn check(&self, position: &[u8]) -> [u8; CHECK] {
         let mut hash = Sha256::new();
-        hash.update(position.as_bytes());
-        for part in [self.path].into_iter().chain(self.filters.iter().flat_map(|(n, v)| [*n, v.as_str()])) {
+        let filters = self.filters.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+        for part in [position, self.path.as_bytes()].into_iter().chain(filters) {
             hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part.as_bytes());
+            hash.update(part);
         }
         *hash.finalize().first_chunk().expect("a hash is longer")
     }
@@ -107,6 +123,8 @@ impl<T: Serialize> IntoResponse for Linked<T> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -120,8 +138,8 @@ mod tests {
             page.link.as_deref(),
             Some(format!("</api/v1/jobs?kind=a+b&limit=10&cursor={cursor}>; rel=\"next\"").as_str())
         );
-        assert!(List::new("/api/v1/jobs").begin(Some(&cursor)).is_err());
-        assert!(List::new("/api/v1/other").filter("kind", Some("a b")).begin(Some(&cursor)).is_err());
+        assert!(List::new("/api/v1/jobs").begin::<Uuid>(Some(&cursor)).is_err());
+        assert!(List::new("/api/v1/other").filter("kind", Some("a b")).begin::<Uuid>(Some(&cursor)).is_err());
     }
 
     #[test]
@@ -132,11 +150,11 @@ mod tests {
             let mut changed: Vec<u8> = cursor.clone().into_bytes();
             changed[n] = if changed[n] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).expect("ASCII");
-            let status = list.begin(Some(&changed)).expect_err("refused").problem().status;
+            let status = list.begin::<Uuid>(Some(&changed)).expect_err("refused").problem().status;
             assert_eq!(status, 422);
         }
         for wrong in ["", "x", "ä", &cursor[1..], &"A".repeat(10_000)] {
-            assert!(list.begin(Some(wrong)).is_err(), "{wrong:.20}");
+            assert!(list.begin::<Uuid>(Some(wrong)).is_err(), "{wrong:.20}");
         }
     }
 }

@@ -186,6 +186,9 @@ impl<E: Classified> From<E> for ApiError {
             ErrorKind::NotFound => Self::not_found(detail()),
             ErrorKind::Forbidden => Self::forbidden(detail()),
             ErrorKind::Unauthenticated => Self::unauthenticated(detail()),
+            ErrorKind::Invalid if let Some((pointer, detail)) = error.field() => {
+                Self::invalid_field(pointer, detail)
+            }
             ErrorKind::Invalid => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request is not valid", detail())
             }

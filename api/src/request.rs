@@ -107,8 +107,7 @@ fn complete(mut response: Response, path: &str, id: &str) -> Response {
         }
         None => return response,
     };
-    let problem =
-        Problem { instance: Some(path.to_owned()), request_id: Some(id.to_owned()), ..problem };
+    let problem = Problem { instance: Some(path.to_owned()), request_id: Some(id.to_owned()), ..problem };
     let (mut parts, _) = response.into_parts();
     let (_, body) = problem.render().into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);

@@ -1,14 +1,24 @@
 //! What every handler may use.
 
-use std::{sync::Arc, time::Instant};
+use std::{ops::Deref, sync::Arc};
 
 use streamspace_admin::Checks;
 use streamspace_common::Config;
-use streamspace_domain::api_keys::Keys;
-use streamspace_queue::{Queue, Registry};
+use streamspace_domain::{Ports, api_keys::Keys};
+use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
 use crate::{limit::HourlyLimits, watch::Watcher};
+
+/// What the API is made of.
+pub struct Parts {
+    pub queue: Queue,
+    /// What kinds of jobs there are follows from it: which can be scheduled, which queues they use.
+    pub ports: Ports,
+    pub checks: Checks,
+    /// From then on no new requests are taken, and streams end.
+    pub stop: CancellationToken,
+}
 
 /// The API of one process. Clones share it.
 #[derive(Clone)]
@@ -16,19 +26,17 @@ pub struct Api(Arc<Inner>);
 
 pub struct Inner {
     pub(crate) queue: Queue,
-    /// The kinds of jobs that there are: which of them can be scheduled, which queues they use.
     pub(crate) registry: Registry,
+    pub(crate) schedules: Schedules,
     pub(crate) checks: Checks,
     pub(crate) keys: Keys,
     pub(crate) limits: HourlyLimits,
     pub(crate) watcher: Watcher,
     pub(crate) body_limit: usize,
-    /// No new streams, and those that there are end.
     pub(crate) stop: CancellationToken,
-    pub(crate) started: Instant,
 }
 
-impl std::ops::Deref for Api {
+impl Deref for Api {
     type Target = Inner;
     fn deref(&self) -> &Inner {
         &self.0
@@ -37,24 +45,19 @@ impl std::ops::Deref for Api {
 
 impl Api {
     /// Needs a runtime: the watcher starts with it and ends with `stop`.
-    pub fn new(
-        config: &Config,
-        queue: Queue,
-        registry: Registry,
-        checks: Checks,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn new(config: &Config, parts: Parts) -> Self {
+        let Parts { queue, ports, checks, stop } = parts;
         let keys = Keys::new(queue.clone());
         Self(Arc::new(Inner {
             watcher: Watcher::start(queue.clone(), keys.clone(), stop.clone()),
+            registry: streamspace_domain::registry(&ports),
+            schedules: streamspace_domain::schedules(&ports),
             queue,
-            registry,
             checks,
             keys,
             limits: HourlyLimits::default(),
             body_limit: config.server.body_limit.as_usize(),
             stop,
-            started: Instant::now(),
         }))
     }
 }

@@ -34,6 +34,11 @@ impl ErrorKind {
 
 pub trait Classified: std::error::Error {
     fn kind(&self) -> ErrorKind;
+
+    /// The one field of the request that is wrong, as a JSON pointer, and what is wrong with it.
+    fn field(&self) -> Option<(&str, &str)> {
+        None
+    }
 }
 
 impl Classified for sqlx::Error {

@@ -74,7 +74,9 @@ mod tests {
         }
         assert_eq!(parse_span("1h30m"), Some(Duration::from_secs(5400)));
         assert_eq!(span(Duration::from_secs(90)), "1m 30s");
-        for wrong in ["", " ", "5", "s", "-1s", "1.5h", "1y", "1 s", "9999999999999999999s", "999999999d", "1é"] {
+        for wrong in
+            ["", " ", "5", "s", "-1s", "1.5h", "1y", "1 s", "9999999999999999999s", "999999999d", "1é"]
+        {
             assert_eq!(parse_span(wrong), None, "{wrong}");
         }
     }

@@ -22,8 +22,8 @@ pub struct Waiting {
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reason {
-    /// `queue_paused`, `concurrency_key`, `rate_limit`, `max_running`, `run_at`, `event` or
-    /// `no_worker`.
+    /// `queue_paused`, `concurrency_key`, `rate_limit`, `max_running`, `run_at`, `event`,
+    /// `no_worker` or `unknown_kind`.
     #[schema(example = "concurrency_key")]
     pub reason: &'static str,
     /// The same in words.
@@ -75,8 +75,9 @@ impl From<inspect::Reason> for Reason {
                 ("event", format!("it waits for the event {key}, until {until} at the latest"), vec![])
             }
             Why::NoWorker => ("no_worker", "no worker takes jobs from its queue now".to_owned(), vec![]),
-            #[expect(unreachable_patterns, reason = "reasons that a later engine adds are told in general")]
-            _ => ("other", "something else stands in its way".to_owned(), vec![]),
+            Why::UnknownKind => {
+                ("unknown_kind", "the workers of its queue do not know its kind yet".to_owned(), vec![])
+            }
         };
         Self { reason, detail, held_by }
     }

@@ -63,4 +63,10 @@ impl Classified for Error {
             Self::Db(error) => error.kind(),
         }
     }
+    fn field(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Invalid { pointer, detail } => Some((pointer, detail)),
+            _ => None,
+        }
+    }
 }

@@ -2,9 +2,11 @@
 //! looks at no more than [`SCANNED`] rows, so a filter that matches little gives short pages with a
 //! cursor, never a slow one.
 
+use std::time::Duration;
+
 use jiff::{Timestamp, ToSpan};
 use sqlx::PgConnection;
-use streamspace_common::{JobId, ScheduleId, UserId};
+use streamspace_common::{JobId, ScheduleId, TenantId, UserId};
 use uuid::Uuid;
 
 use super::{JobRow, Scope, read_jobs};
@@ -82,6 +84,37 @@ pub async fn list(
     }
     let jobs = read_jobs!("select unnest($1::uuid[])", &ids).fetch_all(conn).await?;
     Ok(Page { jobs: jobs.into_iter().map(JobRow::from).collect(), next })
+}
+
+/// The newest jobs that were made a short while ago, with their versions: for who watches whole
+/// tenants, all of them without a list. At most 1,000; more than that only a list shows.
+pub async fn made_since(
+    conn: &mut PgConnection,
+    tenants: Option<&[TenantId]>,
+    ago: Duration,
+) -> sqlx::Result<Vec<(JobId, i64)>> {
+    let tenants: Option<Vec<Uuid>> = tenants.map(|tenants| tenants.iter().map(|tenant| tenant.0).collect());
+    let low = id_at(Timestamp::now().checked_sub(ago).unwrap_or(Timestamp::MIN));
+    let rows = match tenants {
+        Some(tenants) => {
+            sqlx::query_as::<_, (JobId, i64)>(
+                "select id, row_version from unnest($1::uuid[]) as t(tenant) cross join lateral (
+                     select id, row_version from jobs where tenant_id = t.tenant and id > $2 order by id desc limit 1000) j
+                 order by id desc limit 1000",
+            )
+            .bind(tenants)
+            .bind(low)
+            .fetch_all(conn)
+            .await?
+        }
+        None => {
+            sqlx::query_as("select id, row_version from jobs where id > $1 order by id desc limit 1000")
+                .bind(low)
+                .fetch_all(conn)
+                .await?
+        }
+    };
+    Ok(rows)
 }
 
 /// The ids of such a page, newest first, and the cursor after them.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::model::State;
 
-pub use list::{Filter, Page, list};
+pub use list::{Filter, Page, list, made_since};
 pub(crate) use list::{id_at, page_of_ids};
 pub(crate) use stats::queue_stats;
 pub use stats::{Finished, QueueStats, Stats, stats};

@@ -50,7 +50,7 @@ impl SaveSchedule {
         schedules
             .registry
             .check(&self.kind, &self.args)
-            .map_err(|detail| ScheduleError::invalid("/args", detail))?;
+            .map_err(|detail| ScheduleError::invalid("/arguments", detail))?;
         let tick = timing(&When::Cron(self.cron.clone()), &self.time_zone)?
             .next(now)
             .ok_or_else(|| ScheduleError::invalid("/cron", super::TimingError::Never))?;

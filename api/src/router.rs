@@ -1,0 +1,70 @@
+//! The routes with everything around them, from the inside out.
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::Response,
+};
+use http::StatusCode;
+use tower_http::compression::{
+    CompressionLayer, Predicate,
+    predicate::{NotForContentType, SizeAbove},
+};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::{access, idempotency, openapi, problem::ApiError, request, routes, state::Api};
+
+/// The described routes.
+pub(crate) fn operations() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(routes::health::router())
+        .merge(routes::jobs::router())
+        .merge(routes::queues::router())
+        .merge(routes::workers::router())
+        .merge(routes::schedules::router())
+        .merge(routes::streams::router())
+}
+
+pub fn router(api: Api) -> Router {
+    let (routes, document) = operations().split_for_parts();
+    // Its own validator would send the document to a stranger.
+    let page = SwaggerUi::new("/api/docs")
+        .external_url_unchecked("/api/openapi.json", openapi::complete(document))
+        .config(Config::new(["/api/openapi.json"]).validator_url("none").try_it_out_enabled(true));
+    routes
+        .merge(page)
+        .fallback(nowhere)
+        .method_not_allowed_fallback(not_so)
+        .layer(from_fn_with_state(api.clone(), idempotency::once))
+        .layer(from_fn_with_state(api.clone(), access::gate))
+        .layer(from_fn(hurry))
+        .layer(DefaultBodyLimit::max(api.body_limit))
+        .layer(compression())
+        .layer(from_fn(request::observe))
+        .with_state(api)
+}
+
+async fn nowhere() -> ApiError {
+    ApiError::not_found("there is nothing at this address")
+}
+
+async fn not_so() -> ApiError {
+    ApiError::of_status(StatusCode::METHOD_NOT_ALLOWED)
+}
+
+/// Streams have no deadline; everything else has.
+async fn hurry(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    let operation = route.and_then(|route| access::find(request.method(), route.as_str()));
+    if operation.is_some_and(|operation| operation.streams) {
+        return next.run(request).await;
+    }
+    request::hurry(request, next).await
+}
+
+/// Lists and documents; events must not wait in a compressor.
+fn compression() -> CompressionLayer<impl Predicate> {
+    CompressionLayer::new().compress_when(SizeAbove::new(1024).and(NotForContentType::SSE))
+}

@@ -1,0 +1,119 @@
+//! The watcher's loop: hints as they come, the net once a second.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use streamspace_common::JobId;
+use streamspace_domain::api_keys::Keys;
+use streamspace_queue::{
+    Queue,
+    bus::Live,
+    inspect::{self, Scope},
+    notice::Topic,
+};
+use tokio::{sync::broadcast::error::RecvError, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{client::Ended, hub::Hub};
+
+const BEAT: Duration = Duration::from_secs(1);
+/// Rights that nobody could confirm for this long are none.
+const UNCONFIRMED: Duration = Duration::from_secs(4);
+/// New jobs are looked for this far back: ids are made before their commit.
+const LOOK_BACK: Duration = Duration::from_secs(10);
+/// Rows that one statement reads.
+const CHUNK: usize = 500;
+
+pub(super) async fn run(hub: Arc<Hub>, queue: Queue, keys: Keys, stop: CancellationToken) {
+    let mut live = queue.bus().subscribe();
+    let mut beat = tokio::time::interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut confirmed = Instant::now();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return hub.end_all(Ended::Stopping),
+            heard = live.recv() => {
+                let mut news = HashSet::new();
+                let mut resync = gather(&hub, heard, &mut news);
+                // What came while the last rows were read is read together.
+                while let Ok(more) = live.try_recv() {
+                    resync |= gather(&hub, Ok(more), &mut news);
+                }
+                if let Err(error) = read(&hub, &queue, news).await {
+                    warn!(error = %error, "changed jobs could not be read; the next look finds them");
+                }
+                if resync {
+                    beat.reset_immediately();
+                }
+            }
+            _ = beat.tick() => {
+                if let Err(error) = look(&hub, &queue, &keys, &mut confirmed).await {
+                    warn!(error = %error, "watched jobs could not be read; trying again");
+                }
+                if confirmed.elapsed() > UNCONFIRMED {
+                    hub.end_all(Ended::Revoked);
+                }
+            }
+        }
+    }
+}
+
+/// Adds what anybody would hear of; answers whether something was missed.
+fn gather(hub: &Hub, heard: Result<Live, RecvError>, news: &mut HashSet<JobId>) -> bool {
+    match heard {
+        Ok(Live::Event(event)) => {
+            let job = JobId(event.id);
+            if event.topic == Topic::Job && hub.is_news(job, event.version) {
+                news.insert(job);
+            }
+            false
+        }
+        Ok(Live::Resync) | Err(RecvError::Lagged(_)) => true,
+        Err(RecvError::Closed) => false,
+    }
+}
+
+async fn read(hub: &Hub, queue: &Queue, jobs: impl IntoIterator<Item = JobId>) -> sqlx::Result<()> {
+    let jobs: Vec<_> = jobs.into_iter().collect();
+    for chunk in jobs.chunks(CHUNK) {
+        // Each client's own rights are asked of the row.
+        let rows = inspect::many(&mut *queue.read().await?, Scope::Installation, chunk).await?;
+        hub.hand_out(rows);
+    }
+    Ok(())
+}
+
+/// The net: who may still watch, what has changed, what is new.
+async fn look(hub: &Hub, queue: &Queue, keys: &Keys, confirmed: &mut Instant) -> sqlx::Result<()> {
+    let asked = Instant::now();
+    let watched = hub.watched();
+    if watched.keys.is_empty() {
+        *confirmed = asked;
+        return Ok(());
+    }
+    hub.recheck(&keys.still(watched.keys).await?, asked);
+    *confirmed = asked;
+
+    let jobs: Vec<_> = watched.jobs.keys().copied().collect();
+    let mut conn = queue.read().await?;
+    let versions =
+        if jobs.is_empty() { Default::default() } else { inspect::versions(&mut conn, &jobs).await? };
+    let mut changed: Vec<JobId> = versions
+        .iter()
+        .filter(|(job, version)| watched.jobs.get(*job).is_some_and(|known| *known != Some(**version)))
+        .map(|(job, _)| *job)
+        .collect();
+    if watched.wide {
+        let tenants = watched.tenants.map(|tenants| tenants.into_iter().collect::<Vec<_>>());
+        let new = inspect::made_since(&mut conn, tenants.as_deref(), LOOK_BACK).await?;
+        changed.extend(new.into_iter().filter(|(job, version)| hub.is_news(*job, *version)).map(|new| new.0));
+    }
+    drop(conn);
+    let gone: Vec<_> = jobs.into_iter().filter(|job| !versions.contains_key(job)).collect();
+    hub.gone(&gone);
+    read(hub, queue, changed).await
+}
