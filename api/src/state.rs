@@ -4,7 +4,7 @@ use std::{ops::Deref, sync::Arc};
 
 use streamspace_admin::Checks;
 use streamspace_common::Config;
-use streamspace_domain::{Ports, api_keys::Keys};
+use streamspace_domain::api_keys::Keys;
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
@@ -13,8 +13,10 @@ use crate::{limit::HourlyLimits, watch::Watcher};
 /// What the API is made of.
 pub struct Parts {
     pub queue: Queue,
-    /// What kinds of jobs there are follows from it: which can be scheduled, which queues they use.
-    pub ports: Ports,
+    /// Which kinds of jobs there are: which queues they use…
+    pub registry: Registry,
+    /// …and which of them can be scheduled.
+    pub schedules: Schedules,
     pub checks: Checks,
     /// From then on no new requests are taken, and streams end.
     pub stop: CancellationToken,
@@ -46,12 +48,12 @@ impl Deref for Api {
 impl Api {
     /// Needs a runtime: the watcher starts with it and ends with `stop`.
     pub fn new(config: &Config, parts: Parts) -> Self {
-        let Parts { queue, ports, checks, stop } = parts;
+        let Parts { queue, registry, schedules, checks, stop } = parts;
         let keys = Keys::new(queue.clone());
         Self(Arc::new(Inner {
             watcher: Watcher::start(queue.clone(), keys.clone(), stop.clone()),
-            registry: streamspace_domain::registry(&ports),
-            schedules: streamspace_domain::schedules(&ports),
+            registry,
+            schedules,
             queue,
             checks,
             keys,

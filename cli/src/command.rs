@@ -49,6 +49,8 @@ enum Command {
     Client(client::Command),
     /// Print the completion script for a shell.
     Completions { shell: Shell },
+    /// Print the description of the API, as OpenAPI 3.1.
+    Openapi,
     /// Print the version.
     Version,
 }
@@ -69,6 +71,10 @@ impl Cli {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "streamspace", &mut script);
                 console::result_text(&String::from_utf8_lossy(&script));
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Openapi => {
+                console::result_text(&streamspace_api::openapi_json());
                 Ok(ExitCode::SUCCESS)
             }
             Command::Version => {

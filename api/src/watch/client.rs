@@ -72,6 +72,11 @@ impl Inbox {
         goes_on
     }
 
+    pub fn is_half_full(&self) -> bool {
+        let buffer = self.buffer.lock().expect("no panic while it was held");
+        buffer.waiting.len() > MOST_MESSAGES / 2 || buffer.bytes > MOST_BYTES / 2
+    }
+
     /// What is buffered still arrives, but for whoever may not see it any more.
     pub fn end(&self, why: Ended) {
         let mut buffer = self.buffer.lock().expect("no panic while it was held");

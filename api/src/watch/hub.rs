@@ -138,10 +138,14 @@ impl Hub {
     /// Hands out what is new, each to the clients that may see it.
     pub fn hand_out(&self, rows: Vec<JobRow>) {
         let mut inner = self.lock();
-        // The oldest first: rows come newest first, and clients read in order.
-        for row in rows.into_iter().rev() {
+        for row in rows {
             inner.hand_out(row);
         }
+    }
+
+    /// Whether a client has half of what it may have in its buffer.
+    pub fn is_crowded(&self) -> bool {
+        self.lock().clients.values().any(|watching| watching.inbox.is_half_full())
     }
 
     /// The rows are gone: whoever watched one of them has nothing to wait for.

@@ -27,6 +27,9 @@ const UNCONFIRMED: Duration = Duration::from_secs(4);
 const LOOK_BACK: Duration = Duration::from_secs(10);
 /// Rows that one statement reads.
 const CHUNK: usize = 500;
+/// Changes that are handed out without looking whether they are taken.
+const PORTION: usize = 64;
+const MOMENT: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(hub: Arc<Hub>, queue: Queue, keys: Keys, stop: CancellationToken) {
     let mut live = queue.bus().subscribe();
@@ -81,10 +84,25 @@ async fn read(hub: &Hub, queue: &Queue, jobs: impl IntoIterator<Item = JobId>) -
     let jobs: Vec<_> = jobs.into_iter().collect();
     for chunk in jobs.chunks(CHUNK) {
         // Each client's own rights are asked of the row.
-        let rows = inspect::many(&mut *queue.read().await?, Scope::Installation, chunk).await?;
-        hub.hand_out(rows);
+        let mut rows = inspect::many(&mut *queue.read().await?, Scope::Installation, chunk).await?;
+        // The oldest first: rows come newest first, and clients read in order.
+        rows.reverse();
+        while !rows.is_empty() {
+            let rest = rows.split_off(rows.len().min(PORTION));
+            hub.hand_out(std::mem::replace(&mut rows, rest));
+            let_them_read(hub).await;
+        }
     }
     Ok(())
+}
+
+/// A burst is no reason to end a client that keeps up: full buffers get a moment to be emptied. One
+/// that stays full overflows with the next portion and delays nobody again.
+async fn let_them_read(hub: &Hub) {
+    let start = Instant::now();
+    while hub.is_crowded() && start.elapsed() < MOMENT {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// The net: who may still watch, what has changed, what is new.
