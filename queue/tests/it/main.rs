@@ -1,7 +1,15 @@
 //! The engine against a real PostgreSQL, with workers in this process. What needs processes that
 //! die is in `tests/`.
 
+mod batches;
 mod bed;
+mod control;
+mod counting;
 mod keys;
 mod limits;
+mod lists;
 mod outcomes;
+mod retention;
+mod schedules;
+mod transitions;
+mod waiting;
