@@ -64,7 +64,7 @@ impl Registry {
 pub const MOST_ITEMS: usize = 10_000;
 const CHUNK: i32 = 100;
 /// How soon the parent notices chunks that could not say that they ended.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, Default)]
 pub struct BatchOptions {

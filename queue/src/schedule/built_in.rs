@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use streamspace_common::{PLATFORM, ScheduleId};
 
-use super::{CatchUp, Overlap, ScheduleError, Timing, When, jittered, store::to_ms};
+use super::{CatchUp, Overlap, ScheduleError, Timing, When, store::to_ms};
 use crate::job::Job;
 
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub async fn declare(conn: &mut PgConnection, built_in: &[BuiltIn]) -> Result<()
         sqlx::query!(
             "insert into schedules as s (id, tenant_id, name, kind, args, cron, every_ms, catch_up, catch_up_ms, overlap,
                                          built_in, next_at, fire_at, creator_type, created_at, updated_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true, $11, $12, 'system', queue.now(), queue.now())
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true, $11, $11, 'system', queue.now(), queue.now())
              on conflict (tenant_id, name) do update set
                kind = excluded.kind, args = excluded.args, cron = excluded.cron, every_ms = excluded.every_ms,
                catch_up = excluded.catch_up, catch_up_ms = excluded.catch_up_ms, overlap = excluded.overlap,
@@ -100,7 +100,6 @@ pub async fn declare(conn: &mut PgConnection, built_in: &[BuiltIn]) -> Result<()
             to_ms(CATCH_UP_WINDOW),
             schedule.overlap.as_str(),
             jiff_sqlx::Timestamp::from(next) as jiff_sqlx::Timestamp,
-            jiff_sqlx::Timestamp::from(jittered(next, Duration::ZERO)) as jiff_sqlx::Timestamp,
         )
         .execute(&mut *conn)
         .await?;

