@@ -8,6 +8,8 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use streamspace_admin::Checks;
+use streamspace_api::{Api, Parts};
 use streamspace_common::{
     Config, Secret,
     telemetry::{self, Metrics},
@@ -69,7 +71,6 @@ pub struct Process {
     roles: Roles,
     metrics: Metrics,
     admin: TcpListener,
-    #[expect(dead_code, reason = "the API is not here yet")]
     public: Option<TcpListener>,
 }
 
@@ -108,7 +109,10 @@ impl Process {
             () = shutdown.cancelled() => Ok(false),
         };
         let outcome = match ready {
-            Ok(true) => work(&self.config, &self.queue, self.roles, &shutdown).await,
+            Ok(true) => {
+                let api = self.public.map(|listener| (listener, checks));
+                work(&self.config, &self.queue, self.roles, api, &shutdown).await
+            }
             Ok(false) => Ok(()),
             Err(error) => Err(error),
         };
@@ -121,9 +125,18 @@ impl Process {
 
 /// Runs the roles side by side. One that fails takes the others with it: a process that does half of
 /// what it is for looks well to whoever watches it.
-async fn work(config: &Config, queue: &Queue, roles: Roles, shutdown: &CancellationToken) -> Result<()> {
+async fn work(
+    config: &Config,
+    queue: &Queue,
+    roles: Roles,
+    api: Option<(TcpListener, Checks)>,
+    shutdown: &CancellationToken,
+) -> Result<()> {
     let stop = shutdown.child_token();
     let mut running = JoinSet::new();
+    if let Some((listener, checks)) = api {
+        running.spawn(serve(config.clone(), queue.clone(), listener, checks, stop.clone()));
+    }
     if roles.worker {
         running.spawn(worker(config.clone(), queue.clone(), stop.clone()));
     }
@@ -138,6 +151,24 @@ async fn work(config: &Config, queue: &Queue, roles: Roles, shutdown: &Cancellat
         outcome = outcome.and(ended);
     }
     outcome
+}
+
+async fn serve(
+    config: Config,
+    queue: Queue,
+    listener: TcpListener,
+    checks: Checks,
+    stop: CancellationToken,
+) -> Result<()> {
+    let ports = ports(&config);
+    let parts = Parts {
+        queue,
+        registry: streamspace_domain::registry(&ports),
+        schedules: streamspace_domain::schedules(&ports),
+        checks,
+        stop,
+    };
+    streamspace_api::serve(listener, Api::new(&config, parts)).await.context("the public port failed")
 }
 
 async fn worker(config: Config, queue: Queue, stop: CancellationToken) -> Result<()> {
