@@ -7,6 +7,7 @@ use streamspace_common::Secret;
 use url::Url;
 
 use super::{api::is_loopback, credentials::Credentials, exit::Usage};
+use crate::first_start::KEY_FILE;
 
 /// Where `streamspace up` listens unless told otherwise.
 pub const LOCAL: &str = "http://127.0.0.1:8080";
@@ -122,7 +123,7 @@ fn nothing_configured() -> anyhow::Error {
 pub fn local_key_file() -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share/streamspace"));
     let data_dirs = [PathBuf::from("/var/lib/streamspace")].into_iter().chain(home);
-    data_dirs.map(|dir| dir.join("admin-key")).find(|file| std::fs::File::open(file).is_ok())
+    data_dirs.map(|dir| dir.join(KEY_FILE)).find(|file| std::fs::File::open(file).is_ok())
 }
 
 /// The address of a server: no query, no credentials, no slash at its end.

@@ -3,6 +3,7 @@
 
 mod admin;
 mod backup;
+mod client;
 mod config;
 mod installation;
 mod migrate;
