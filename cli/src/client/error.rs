@@ -1,6 +1,6 @@
 //! Why a request got no answer that can be used, and what to do about it.
 
-use std::{error::Error as _, time::Duration};
+use std::{error::Error as StdError, io, time::Duration};
 
 use reqwest::StatusCode;
 use url::Url;
@@ -12,12 +12,12 @@ pub enum Error {
     /// The server answered, and the answer is no.
     #[error("{problem}")]
     Refused { problem: Box<Problem>, is_ours: bool, retry_after: Option<Duration>, key: KeyOrigin },
-    #[error("{url} cannot be reached")]
-    Unreachable { url: Url, source: reqwest::Error },
+    #[error("{url} cannot be reached: {reason}")]
+    Unreachable { url: Url, reason: String, is_about_tls: bool },
     #[error("{url} did not answer in time")]
-    Silent { url: Url, source: reqwest::Error },
-    #[error("the connection to {url} broke")]
-    Broken { url: Url, source: reqwest::Error },
+    Silent { url: Url },
+    #[error("the connection to {url} broke: {reason}")]
+    Broken { url: Url, reason: String },
     #[error("{url} redirects to {target}")]
     Moved { url: Url, target: String },
     #[error("the answer of {url} cannot be read: {reason}")]
@@ -26,14 +26,16 @@ pub enum Error {
 
 impl Error {
     pub fn of_transport(error: reqwest::Error, url: &Url) -> Self {
-        // The URL is told by our own variants, and has no place in their causes.
-        let (url, error) = (url.clone(), error.without_url());
+        let url = url.clone();
+        let causes: Vec<_> = causes(&error).collect();
+        // The layers in between say no more than that something below them failed.
+        let reason = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
         if error.is_connect() {
-            Self::Unreachable { url, source: error }
+            Self::Unreachable { url, reason, is_about_tls: causes.into_iter().any(is_about_tls) }
         } else if error.is_timeout() {
-            Self::Silent { url, source: error }
+            Self::Silent { url }
         } else {
-            Self::Broken { url, source: error }
+            Self::Broken { url, reason }
         }
     }
 
@@ -53,7 +55,7 @@ impl Error {
                 409 => retry_after.is_some(),
                 _ => false,
             },
-            Self::Unreachable { .. } => !self.is_about_tls(),
+            Self::Unreachable { is_about_tls, .. } => !is_about_tls,
             Self::Silent { .. } | Self::Broken { .. } => true,
             Self::Moved { .. } | Self::Unreadable { .. } => false,
         }
@@ -69,18 +71,6 @@ impl Error {
             Self::Refused { retry_after, .. } => *retry_after,
             _ => None,
         }
-    }
-
-    fn is_about_tls(&self) -> bool {
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            if error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
     }
 
     pub fn hint(&self) -> Option<String> {
@@ -101,7 +91,7 @@ impl Error {
                 500 => Some("the request id leads whoever operates the server to the cause in its log".to_owned()),
                 _ => None,
             },
-            Self::Unreachable { url, .. } if self.is_about_tls() => Some(match url.scheme() {
+            Self::Unreachable { url, is_about_tls: true, .. } => Some(match url.scheme() {
                 "https" => "the server's certificate is not trusted here, or it does not speak TLS; name your own authority's certificates with SSL_CERT_FILE".to_owned(),
                 _ => "check the URL".to_owned(),
             }),
@@ -115,4 +105,13 @@ impl Error {
             Self::Silent { .. } | Self::Broken { .. } | Self::Unreadable { .. } => None,
         }
     }
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
+}
+
+fn is_about_tls(cause: &(dyn StdError + 'static)) -> bool {
+    let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    cause.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>())
 }

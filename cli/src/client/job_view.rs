@@ -217,7 +217,7 @@ impl Details for Job {
             ("waits for", waits.map(Waiting::lines).unwrap_or_default().into()),
             ("attempt", format!("{} of {}", self.attempt, self.max_attempts).into()),
             ("priority", if self.priority == 0 { String::new() } else { self.priority.to_string() }.into()),
-            ("keys", self.concurrency_keys.join("\n").into()),
+            ("concurrency", self.concurrency_keys.join("\n").into()),
             ("progress", self.progress.as_ref().map(Progress::to_string).unwrap_or_default().into()),
             ("items", self.batch.as_ref().map(Batch::to_string).unwrap_or_default().into()),
             ("created", at(self.created_at)),

@@ -226,6 +226,8 @@ struct Changed {
 impl Changed {
     fn sentence(&self, verb: Verb) -> String {
         let what = match (verb, self.changed) {
+            (Verb::Cancel, Some(1)) => "1 job cancelled".to_owned(),
+            (Verb::Retry, Some(1)) => "1 job queued again".to_owned(),
             (Verb::Cancel, Some(changed)) => format!("{} jobs cancelled", count(changed)),
             (Verb::Retry, Some(changed)) => format!("{} jobs queued again", count(changed)),
             (_, None) => "accepted".to_owned(),

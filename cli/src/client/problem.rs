@@ -28,6 +28,11 @@ pub struct FieldError {
 }
 
 impl Problem {
+    /// With one wrong field the detail says what the field's line says.
+    fn repeats_its_error(&self, detail: &str) -> bool {
+        matches!(self.errors.as_slice(), [only] if detail.ends_with(&only.detail))
+    }
+
     /// What an answer says that is no problem+json, as a proxy's is.
     pub fn of_status(status: reqwest::StatusCode) -> Self {
         let title = status.canonical_reason().unwrap_or("The request failed");
@@ -37,7 +42,8 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let detail = self.detail.as_deref().unwrap_or_default();
+        let detail =
+            self.detail.as_deref().filter(|detail| !self.repeats_its_error(detail)).unwrap_or_default();
         match (self.title.is_empty(), detail.is_empty()) {
             (true, true) => write!(f, "the server answered {}", self.status)?,
             (true, false) => f.write_str(&clean_lines(detail))?,
@@ -86,6 +92,15 @@ mod tests {
             "Invalid request: Two fields are wrong.\n  cron: five fields are expected\
              \n  arguments/id: is no UUID\n  request id: 0199"
         );
+    }
+
+    #[test]
+    fn one_wrong_field_is_told_once() {
+        let problem: Problem = serde_json::from_str(
+            r#"{"title": "The request is not valid", "detail": "/cron: no time", "errors": [{"pointer": "/cron", "detail": "no time"}]}"#,
+        )
+        .expect("valid");
+        assert_eq!(problem.to_string(), "The request is not valid\n  cron: no time");
     }
 
     #[test]

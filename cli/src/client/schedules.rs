@@ -30,7 +30,8 @@ pub enum Schedules {
         #[arg(long, default_value_t = 200)]
         limit: u32,
     },
-    /// Show one schedule. Like every command here it takes an id or a name.
+    /// Show one schedule. Like every command here it takes an id, a name, or the kind of jobs that
+    /// it alone starts.
     Show { schedule: String },
     /// Make a schedule.
     Create(Create),
@@ -111,7 +112,7 @@ pub struct Plan {
 
 #[derive(Args)]
 pub struct Preview {
-    /// An id or a name
+    /// An id, a name, or a kind
     #[arg(required_unless_present = "cron", conflicts_with_all = ["cron", "time_zone"])]
     schedule: Option<String>,
     #[arg(long, value_name = "EXPRESSION")]
@@ -160,27 +161,28 @@ impl Run for Schedules {
     }
 }
 
-/// The API knows schedules by their ids, people by their names, which are unique in a tenant.
+/// The API knows schedules by their ids; people know their names, or what they start.
 async fn id_of(client: &Client, schedule: &str) -> Result<String> {
     if schedule.parse::<Uuid>().is_ok() {
         return Ok(schedule.to_owned());
     }
     let (all, _) = client.api.list(&Call::get(["schedules"]), usize::MAX).await?;
-    let named: Vec<Schedule> = all
-        .iter()
-        .filter_map(|raw| serde_json::from_str(raw.get()).ok())
-        .filter(|found: &Schedule| found.name == schedule)
-        .collect();
-    match named.as_slice() {
+    let all: Vec<Schedule> = all.iter().filter_map(|raw| serde_json::from_str(raw.get()).ok()).collect();
+    let named: Vec<_> = all.iter().filter(|found| found.name == schedule).collect();
+    let meant =
+        if named.is_empty() { all.iter().filter(|found| found.kind == schedule).collect() } else { named };
+    match meant.as_slice() {
         [found] => Ok(found.id.clone()),
         [] => Err(Usage::new(
-            format!("there is no schedule named {schedule:?}"),
+            format!("there is no schedule {schedule:?}"),
             "`streamspace schedules list` shows them",
         )
         .into()),
-        _ => {
-            Err(Usage::new(format!("several schedules are named {schedule:?}"), "name one by its id").into())
-        }
+        _ => Err(Usage::new(
+            format!("several schedules are called {schedule:?} or start that"),
+            "name one by its id: `streamspace schedules list` shows them",
+        )
+        .into()),
     }
 }
 

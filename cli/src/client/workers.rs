@@ -22,7 +22,7 @@ pub enum Workers {
     List,
     /// Show one of them.
     Show { id: Uuid },
-    /// Let it finish what it runs and start nothing more.
+    /// Let it finish what it runs, start nothing more, and end.
     Drain { id: Uuid },
     /// Let it start jobs again.
     Resume { id: Uuid },
@@ -127,9 +127,9 @@ impl Run for Workers {
                 let worker: Item<Worker> =
                     client.item(&Call::post(["workers", &id.to_string(), "drain"])).await?;
                 let sentence = match worker.view.running {
-                    0 => "starts nothing more; it runs nothing".to_owned(),
-                    1 => "starts nothing more; 1 job still runs on it".to_owned(),
-                    running => format!("starts nothing more; {running} jobs still run on it"),
+                    0 => "ends: it runs nothing".to_owned(),
+                    1 => "ends after the job that it runs".to_owned(),
+                    running => format!("ends after the {running} jobs that it runs"),
                 };
                 client.output.done(&worker, format_args!("{id} {sentence}"));
                 Ok(ExitCode::SUCCESS)

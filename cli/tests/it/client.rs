@@ -285,17 +285,15 @@ async fn lists_are_read_over_pages_to_their_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_is_made_changed_and_removed() {
     let person = Person::logged_in().await;
-    let refused =
-        person.says(&["schedules", "create", "--name", "x", "--kind", "jobs.change", "--cron", "* *"]).await;
+    let arguments = r#"{"change": "retry", "filter": {"queue": "batch"}}"#;
+    let create =
+        ["schedules", "create", "--name", "nightly", "--kind", "jobs.change", "--arguments", arguments];
+    let refused = person.says(&[&create[..], &["--cron", "* *"]].concat()).await;
     assert_eq!(refused.code, 1);
     assert!(refused.err.contains("\n  cron: "), "{}", refused.err);
 
-    let arguments = r#"{"change": "retry", "filter": {"queue": "batch"}}"#;
-    let create =
-        ["schedules", "create", "--name", "nightly", "--kind", "jobs.change", "--cron", "30 4 * * *"];
-    let made = person
-        .json(&[&create[..], &["--time-zone", "Europe/Berlin", "--arguments", arguments]].concat())
-        .await;
+    let made =
+        person.json(&[&create[..], &["--cron", "30 4 * * *", "--time-zone", "Europe/Berlin"]].concat()).await;
     assert_eq!(made["cron"], "30 4 * * *");
     assert!(person.succeeds(&["schedules", "list"]).await.contains("nightly"));
 
