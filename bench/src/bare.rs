@@ -6,9 +6,13 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::value::RawValue;
 use sqlx::{Connection, PgConnection, types::Json};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::stage::{Turn, tenant};
+use crate::{
+    cpu::{Meter, Pace},
+    stage::{Stage, Turn, tenant},
+};
 
 pub const CLAIM: i64 = 100;
 
@@ -26,19 +30,28 @@ pub const OF_ALL: &str = "update jobs j set state = 'running', attempt = j.attem
 
 const COMPLETE: &str = "update jobs set state = 'succeeded', finished_at = now(), boot_id = null where id = any($1)";
 
-/// Jobs per second.
-pub async fn rate(url: &str, claim: &'static str, lane: &str, turn: Turn) -> Result<f64> {
+/// How fast two connections do it.
+pub async fn rate(stage: &Stage, claim: &'static str, lane: &str, turn: Turn) -> Result<Pace> {
     let from = Instant::now() + turn.warm_up;
     let until = from + turn.window;
-    let (one, other) = tokio::try_join!(
-        spawn(url.to_owned(), claim, lane.to_owned(), from, until),
-        spawn(url.to_owned(), claim, lane.to_owned(), from, until)
-    )?;
-    Ok((one + other) as f64 / turn.window.as_secs_f64())
+    let one = spawn(stage.url().to_owned(), claim, lane.to_owned(), from, until);
+    let other = spawn(stage.url().to_owned(), claim, lane.to_owned(), from, until);
+    tokio::time::sleep_until(from.into()).await;
+    let meter = Meter::start(stage.postmaster)?;
+    let (one, other) = tokio::try_join!(one, other)?;
+    let jobs = one? + other?;
+    let (own, server) = meter.per_job(jobs)?;
+    Ok(Pace { rate: jobs as f64 / turn.window.as_secs_f64(), own, server })
 }
 
-async fn spawn(url: String, claim: &'static str, lane: String, from: Instant, until: Instant) -> Result<u64> {
-    tokio::spawn(async move { complete_all(&url, claim, &lane, from, until).await }).await?
+fn spawn(
+    url: String,
+    claim: &'static str,
+    lane: String,
+    from: Instant,
+    until: Instant,
+) -> JoinHandle<Result<u64>> {
+    tokio::spawn(async move { complete_all(&url, claim, &lane, from, until).await })
 }
 
 /// How many it completed in the window.

@@ -15,6 +15,7 @@ use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cpu::{Meter, Pace},
     kinds::{Tally, registry},
     stage::{Stage, Turn},
 };
@@ -28,7 +29,8 @@ static HANDLERS: LazyLock<Runtime> = LazyLock::new(|| {
         .expect("threads can be started")
 });
 
-struct Everyone;
+/// Nobody lost their rights.
+pub struct Everyone;
 
 impl Rights for Everyone {
     fn actor<'a>(
@@ -75,6 +77,12 @@ impl Worker {
         Ok(())
     }
 
+    /// Ends it without waiting for its jobs, which run until they are told to stop.
+    pub async fn stop_now(self) {
+        self.running.abort();
+        self.queue.close().await;
+    }
+
     /// Waits until so many jobs were done.
     pub async fn has_done(&self, jobs: u64) -> Result<()> {
         let began = Instant::now();
@@ -87,13 +95,15 @@ impl Worker {
 }
 
 /// Jobs per second of one worker.
-pub async fn rate(stage: &Stage, queue: &str, concurrency: usize, turn: Turn) -> Result<f64> {
+pub async fn rate(stage: &Stage, queue: &str, concurrency: usize, turn: Turn) -> Result<Pace> {
     let worker = Worker::start(stage, queue, concurrency)?;
     worker.has_done(1).await?;
     tokio::time::sleep(turn.warm_up).await;
-    let (from, before) = (Instant::now(), worker.tally.done());
+    let (from, before, meter) = (Instant::now(), worker.tally.done(), Meter::start(stage.postmaster)?);
     tokio::time::sleep(turn.window).await;
-    let rate = (worker.tally.done() - before) as f64 / from.elapsed().as_secs_f64();
+    let jobs = worker.tally.done() - before;
+    let rate = jobs as f64 / from.elapsed().as_secs_f64();
+    let (own, server) = meter.per_job(jobs)?;
     worker.stop().await?;
-    Ok(rate)
+    Ok(Pace { rate, own, server })
 }

@@ -4,8 +4,10 @@
 //! short rounds and the median counts. Nothing here can fail a build.
 
 mod bare;
+mod cpu;
 mod engine;
 mod kinds;
+mod process;
 mod rounds;
 mod rows;
 mod stage;
@@ -28,15 +30,21 @@ struct Args {
     quick: bool,
 }
 
-const SUBJECTS: [&str; 1] = ["throughput"];
+const SUBJECTS: [&str; 8] =
+    ["throughput", "latency", "enqueue", "history", "lanes", "blocked", "cancel", "idle"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
+    log_to_nowhere()?;
+    if let [role, url, queues] = args.names.as_slice()
+        && role == process::WORKER
+    {
+        return process::work(url, queues).await;
+    }
     if let Some(unknown) = args.names.iter().find(|name| !SUBJECTS.contains(&name.as_str())) {
         anyhow::bail!("nothing is called {unknown:?}; there are {}", SUBJECTS.join(", "));
     }
-    log_to_nowhere()?;
     let began = Instant::now();
     let postgres = stage::server().await?;
     let turn = Turn::new(args.quick);
@@ -45,6 +53,13 @@ async fn main() -> Result<()> {
         say(&format!("{:>4.0} s  {subject}", began.elapsed().as_secs_f64()));
         rows.extend(match subject {
             "throughput" => rows::throughput::measure(&postgres, turn).await?,
+            "latency" => rows::latency::measure(&postgres, turn).await?,
+            "enqueue" => rows::enqueue::measure(&postgres, turn).await?,
+            "history" => rows::history::measure(&postgres, turn).await?,
+            "lanes" => rows::lanes::measure(&postgres, turn).await?,
+            "blocked" => rows::blocked::measure(&postgres, turn).await?,
+            "cancel" => rows::cancel::measure(&postgres, turn).await?,
+            "idle" => rows::idle::measure(&postgres, turn).await?,
             _ => unreachable!("subjects are listed above"),
         });
     }

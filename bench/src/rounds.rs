@@ -1,6 +1,8 @@
 //! Measuring on a machine that others use too: what is compared takes turns, in short rounds, and
 //! the median of its rounds counts.
 
+use crate::cpu::Pace;
+
 /// The middle one; of an even number the mean of the two in the middle.
 pub fn median(mut figures: Vec<f64>) -> f64 {
     assert!(!figures.is_empty(), "nothing was measured");
@@ -27,6 +29,12 @@ impl Rounds {
             self.names.len() - 1
         });
         self.figures[at].push(figure);
+    }
+
+    pub fn pace(&mut self, name: &str, pace: Pace) {
+        self.record(name, pace.rate);
+        self.record(&format!("{name} own"), pace.own);
+        self.record(&format!("{name} server"), pace.server);
     }
 
     /// # Panics

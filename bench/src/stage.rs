@@ -12,6 +12,8 @@ use streamspace_queue::{
 use streamspace_testkit::{Database, Options, Postgres};
 use uuid::Uuid;
 
+use crate::cpu;
+
 const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations");
 
 /// The server, with what a small installation is given and nothing that loosens durability.
@@ -31,6 +33,7 @@ pub async fn server() -> Result<Postgres> {
 /// One database to measure in.
 pub struct Stage {
     database: Database,
+    pub postmaster: u32,
     /// Rows made so far: their ids and order follow it.
     made: i64,
 }
@@ -41,7 +44,9 @@ pub type Change = (&'static str, &'static str);
 impl Stage {
     pub async fn new(postgres: &Postgres) -> Result<Self> {
         let database = postgres.database().await?;
-        Ok(Self { database, made: 0 })
+        let mut connection = PgConnection::connect(database.url()).await?;
+        let postmaster = cpu::postmaster(&mut connection).await?;
+        Ok(Self { database, postmaster, made: 0 })
     }
 
     pub fn url(&self) -> &str {

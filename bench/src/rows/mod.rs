@@ -1,3 +1,10 @@
 //! What is measured: one file a subject.
 
+pub mod blocked;
+pub mod cancel;
+pub mod enqueue;
+pub mod history;
+pub mod idle;
+pub mod lanes;
+pub mod latency;
 pub mod throughput;
