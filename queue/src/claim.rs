@@ -149,21 +149,24 @@ pub(crate) async fn next_due_us(conn: &mut PgConnection) -> sqlx::Result<Option<
     .await
 }
 
-/// Every lane that has claimable jobs, by a loose scan of the claim index: one probe a lane, not
-/// one step a job. At most 5,000.
-pub(crate) async fn lanes(conn: &mut PgConnection) -> sqlx::Result<Vec<Lane>> {
+/// Every lane that has claimable jobs and the place of its first, by a loose scan of the claim index:
+/// one probe a lane, not one step a job. At most 5,000.
+pub(crate) async fn lanes(conn: &mut PgConnection) -> sqlx::Result<Vec<(Lane, Timestamp)>> {
     let rows = sqlx::query!(
         r#"with recursive lanes as (
-             (select lane, tenant_id from jobs where state = 'queued' order by lane, tenant_id limit 1)
+             (select lane, tenant_id, order_at from jobs where state = 'queued'
+              order by lane, tenant_id, order_at limit 1)
              union all
-             select n.lane, n.tenant_id from lanes l
+             select n.lane, n.tenant_id, n.order_at from lanes l
              cross join lateral (
-               select j.lane, j.tenant_id from jobs j
+               select j.lane, j.tenant_id, j.order_at from jobs j
                where j.state = 'queued' and (j.lane, j.tenant_id) > (l.lane, l.tenant_id)
-               order by j.lane, j.tenant_id limit 1) n)
-           select lane as "lane!", tenant_id as "tenant!: TenantId" from lanes limit 5000"#,
+               order by j.lane, j.tenant_id, j.order_at limit 1) n)
+           select lane as "lane!", tenant_id as "tenant!: TenantId", order_at as "order_at!"
+           from lanes limit 5000"#,
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(|row| Lane { name: row.lane, tenant: row.tenant }).collect())
+    let found = |tenant, lane, at: jiff_sqlx::Timestamp| (Lane { name: lane, tenant }, at.to_jiff());
+    Ok(rows.into_iter().map(|row| found(row.tenant, row.lane, row.order_at)).collect())
 }

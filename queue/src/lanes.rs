@@ -20,10 +20,6 @@ pub(crate) struct Position {
     pub id: Uuid,
 }
 
-impl Position {
-    pub(crate) const START: Self = Self { at: Timestamp::UNIX_EPOCH, id: Uuid::nil() };
-}
-
 /// One lane's part of a claim.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ask {
@@ -89,14 +85,17 @@ impl Lanes {
         true
     }
 
-    pub(crate) fn knows(&self, lane: &Lane) -> bool {
-        self.known.contains_key(lane)
-    }
-
-    /// Positions are hints; now and then they are forgotten, so that a lost notice costs seconds.
-    pub(crate) fn forget_positions(&mut self) {
-        for known in self.known.values_mut() {
-            known.from = Position::START;
+    /// A scan found the lane's first job at `at`. Returns whether that is news.
+    ///
+    /// Notices may be lost, and positions are no more than hints: a place below the position lowers
+    /// it, so a lost notice costs seconds.
+    pub(crate) fn find(&mut self, lane: &Lane, at: Timestamp) -> bool {
+        match self.known.get(lane) {
+            Some(known) if known.from.at <= at => false,
+            _ => {
+                self.wake(lane, at);
+                true
+            }
         }
     }
 
@@ -255,6 +254,15 @@ mod tests {
         lanes.answered(asked, 3, Some(Position { at: at(7), id: Uuid::nil() }));
         assert!(ask(&mut lanes, 10, &|_| 0).is_empty());
         assert!(lanes.wake(&lane("a", 1), at(9)));
+    }
+
+    #[test]
+    fn a_scan_lowers_positions_and_never_raises_them() {
+        let mut lanes = Lanes::default();
+        assert!(lanes.find(&lane("a", 1), at(5)));
+        assert!(!lanes.find(&lane("a", 1), at(7)));
+        assert!(lanes.find(&lane("a", 1), at(3)));
+        assert_eq!(ask(&mut lanes, 10, &|_| 0)[0].from.at, at(3));
     }
 
     #[test]

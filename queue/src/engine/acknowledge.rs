@@ -21,6 +21,9 @@ use crate::{
 
 /// Most of one statement.
 const BATCH: usize = 500;
+/// After a round of so many, the next waits for company.
+const BUSY: usize = 8;
+const GATHER: Duration = Duration::from_millis(1);
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) enum Ack {
@@ -77,6 +80,7 @@ impl Engine {
         let mut connection = None;
         let mut progress = tokio::time::interval(PROGRESS_EVERY);
         progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut busy = false;
         loop {
             let mut round = Round::default();
             let mut write_progress = false;
@@ -89,6 +93,10 @@ impl Engine {
                     }
                 }
             }
+            if busy {
+                self.gather_acks(&mut acks, &mut buffer).await;
+            }
+            busy = buffer.len() >= BUSY;
             let mut taken = 0;
             for ack in buffer.drain(..) {
                 match ack {
@@ -127,6 +135,20 @@ impl Engine {
             if taken > 0 {
                 self.fetch.notify_one();
             }
+        }
+    }
+
+    /// Under load ends come one by one, and a statement for each costs more than the jobs: waits for
+    /// company, but not for long.
+    async fn gather_acks(&self, acks: &mut mpsc::UnboundedReceiver<Ack>, buffer: &mut Vec<Ack>) {
+        let enough = self.options.concurrency.min(BATCH).div_ceil(2);
+        if buffer.len() + acks.len() < enough {
+            tokio::time::sleep(GATHER).await;
+        }
+        while buffer.len() < BATCH
+            && let Ok(ack) = acks.try_recv()
+        {
+            buffer.push(ack);
         }
     }
 

@@ -1,6 +1,10 @@
 //! The lease of everything that runs here: one row, touched at every beat.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use streamspace_common::{BootId, JobId};
 use tracing::{info, warn};
@@ -10,6 +14,10 @@ use crate::settle::{End, Verdict};
 
 /// A beat that gets no answer must not hold up the next.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// How many beats look for the jobs of a claim that failed: the server may be slow to commit it.
+const LOOKS: usize = 5;
+/// The net under that.
+const STRAYS_EVERY: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// Announces this process, retrying until the database takes it.
@@ -61,34 +69,50 @@ impl Engine {
     pub(super) async fn beat(self: Arc<Self>) {
         let mut interval = tokio::time::interval(self.options.heartbeat);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // Rows of ours that we do not run, as of the last beat: a claim whose answer was lost looks
-        // the same as one whose answer is on its way, so only what stays is released.
+        let mut strays = tokio::time::interval(STRAYS_EVERY);
+        strays.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Rows of ours that we do not run, as of the last look.
         let mut suspects: HashSet<(JobId, i64)> = HashSet::new();
         loop {
-            tokio::select! {
-                _ = interval.tick() => {}
+            let look = tokio::select! {
+                _ = interval.tick() => !suspects.is_empty() || self.take_look(),
+                _ = strays.tick() => true,
                 () = self.over.cancelled() => return,
-            }
-            match tokio::time::timeout(TIMEOUT, self.beat_once(&mut suspects)).await {
+            };
+            match tokio::time::timeout(TIMEOUT, self.beat_once()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => warn!(%error, "a beat was missed"),
                 Err(_) => warn!("a beat got no answer within {TIMEOUT:?}"),
             }
+            if look {
+                // In less time than the next beat can wait.
+                let most = self.options.heartbeat.min(TIMEOUT) / 2;
+                match tokio::time::timeout(most, self.release_strays(&mut suspects)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => warn!(%error, "could not look for jobs whose claim was lost"),
+                    Err(_) => warn!("a look for jobs whose claim was lost got no answer within {most:?}"),
+                }
+            }
         }
     }
 
-    async fn beat_once(&self, suspects: &mut HashSet<(JobId, i64)>) -> sqlx::Result<()> {
+    /// A claim failed, and may have gone through: for a while each beat looks for its jobs.
+    pub(super) fn claim_may_be_lost(&self) {
+        self.looks.store(LOOKS, Ordering::Release);
+    }
+
+    fn take_look(&self) -> bool {
+        self.looks.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+    }
+
+    async fn beat_once(&self) -> sqlx::Result<()> {
         let running = i32::try_from(self.live().len()).unwrap_or(i32::MAX);
-        let abandoned = i32::try_from(self.abandoned.load(std::sync::atomic::Ordering::Acquire)).unwrap_or(0);
+        let abandoned = i32::try_from(self.abandoned.load(Ordering::Acquire)).unwrap_or(0);
         let boot = self.boot();
         let mut conn = self.queue.db().direct().acquire().await?;
-        let beat = sqlx::query!(
-            r#"with beat as (
-                 update workers set beats = beats + 1, beat_at = queue.now(), running = $2, abandoned = $3
-                 where boot_id = $1 returning draining)
-               select b.draining, array(select id from jobs where state = 'running' and boot_id = $1) as "jobs!",
-                      array(select fence from jobs where state = 'running' and boot_id = $1) as "fences!"
-               from beat b"#,
+        let draining = sqlx::query_scalar!(
+            "update workers set beats = beats + 1, beat_at = queue.now(), running = $2, abandoned = $3
+             where boot_id = $1 returning draining",
             boot.0,
             running,
             abandoned,
@@ -96,21 +120,35 @@ impl Engine {
         .fetch_optional(&mut *conn)
         .await?;
         drop(conn);
-        let Some(beat) = beat else {
-            self.lost(boot).await;
-            suspects.clear();
-            return Ok(());
-        };
-        if beat.draining && !self.draining.is_cancelled() {
-            info!("draining: an operator asked for it");
-            self.draining.cancel();
+        match draining {
+            None => self.lost(boot).await,
+            Some(true) if !self.draining.is_cancelled() => {
+                info!("draining: an operator asked for it");
+                self.draining.cancel();
+            }
+            Some(_) => {}
         }
+        Ok(())
+    }
+
+    /// Releases what was claimed and never arrived, when it has stayed so since the last look: a claim
+    /// whose answer is on its way looks the same.
+    ///
+    /// Not part of the beat: while an old snapshot keeps its dead entries, the index of running jobs
+    /// holds every job that this process has run since, and the look takes as long as they are many.
+    async fn release_strays(&self, suspects: &mut HashSet<(JobId, i64)>) -> sqlx::Result<()> {
+        let mut conn = self.queue.db().direct().acquire().await?;
+        let rows = sqlx::query!(
+            r#"select id as "id: JobId", fence from jobs where state = 'running' and boot_id = $1"#,
+            self.boot().0,
+        )
+        .fetch_all(&mut *conn)
+        .await?;
+        drop(conn);
         let known = self.attempts.lock().expect("no panic while it was held");
-        let unknown: HashSet<(JobId, i64)> = beat
-            .jobs
+        let unknown: HashSet<(JobId, i64)> = rows
             .into_iter()
-            .map(JobId)
-            .zip(beat.fences)
+            .map(|row| (row.id, row.fence))
             .filter(|(job, _)| !known.contains_key(job))
             .collect();
         drop(known);

@@ -40,15 +40,10 @@ impl Engine {
             () = self.draining.cancelled() => {}
         }
         while !self.draining.is_cancelled() {
-            let free = self.free_slots();
-            if had_backlog && free < self.options.concurrency.min(MOST) / 2 {
-                // Under load slots are freed one by one; a claim for each would cost more than the jobs.
-                let _ = tokio::time::timeout(GATHER, self.fetch.notified()).await;
-                if self.free_slots() < self.options.concurrency.min(MOST) / 2 {
-                    had_backlog = false;
-                }
-                continue;
+            if had_backlog {
+                self.gather().await;
             }
+            let free = self.free_slots();
             match self.fetch_once(&mut connection, free, &mut limited_from, &claims).await {
                 Ok(Fetched::Some { full }) => {
                     had_backlog = full;
@@ -65,6 +60,7 @@ impl Engine {
                 }
                 Err(error) => {
                     warn!(%error, "claiming failed; trying again in {backoff:?}");
+                    self.claim_may_be_lost();
                     connection = None;
                     tokio::select! {
                         () = tokio::time::sleep(backoff) => {}
@@ -74,6 +70,20 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Under load slots are freed one by one, and a claim for each would cost more than the jobs:
+    /// waits until half of them are free, but not for long.
+    async fn gather(&self) {
+        let enough = self.options.concurrency.min(MOST).div_ceil(2);
+        let until = Instant::now() + GATHER;
+        self.enough.store(enough, Ordering::Release);
+        while self.free_slots() < enough {
+            if tokio::time::timeout_at(until, self.fetch.notified()).await.is_err() {
+                break;
+            }
+        }
+        self.enough.store(0, Ordering::Release);
     }
 
     /// Slots for jobs to start in. Ended jobs that are not yet written count once there are many:
@@ -222,8 +232,15 @@ impl Engine {
 
     /// A handler ended: its slot is free, though its end is not yet written.
     pub(super) fn ended(&self, queue: &str, tenant: streamspace_common::TenantId) {
-        self.load.lock().expect("no panic while it was held").remove(queue, tenant);
-        self.fetch.notify_one();
+        let running = {
+            let mut load = self.load.lock().expect("no panic while it was held");
+            load.remove(queue, tenant);
+            load.running
+        };
+        // A fetcher that gathers is not woken for each.
+        if self.options.concurrency.saturating_sub(running) >= self.enough.load(Ordering::Acquire) {
+            self.fetch.notify_one();
+        }
     }
 }
 

@@ -132,6 +132,10 @@ pub(crate) struct Engine {
     abandoned: Arc<AtomicUsize>,
     /// There is something to fetch, or room for it.
     fetch: Notify,
+    /// The free slots that the fetcher waits for; fewer do not wake it.
+    enough: AtomicUsize,
+    /// Beats that are to look for the jobs of a claim whose answer was lost.
+    looks: AtomicUsize,
     /// Something is due earlier than was known.
     due: Notify,
     pulse: Notify,
@@ -216,6 +220,8 @@ pub async fn run_worker(
         unacknowledged: AtomicUsize::new(0),
         abandoned: Arc::default(),
         fetch: Notify::new(),
+        enough: AtomicUsize::new(0),
+        looks: AtomicUsize::new(0),
         due: Notify::new(),
         pulse: Notify::new(),
         abandoned_ended: Arc::default(),

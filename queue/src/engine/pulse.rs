@@ -15,6 +15,7 @@ use sqlx::{PgConnection, types::Json};
 use streamspace_common::{BootId, JobId, TenantId};
 use tokio::time::Instant;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use super::{
     Engine,
@@ -27,9 +28,10 @@ use crate::{
 };
 
 const EVERY: Duration = Duration::from_secs(1);
+/// What an old snapshot makes slow takes at most one part in so many of the time.
+const SELDOM: u32 = 20;
 /// The most that one gap between two readings counts as silence.
 const MOST_SILENCE: Duration = Duration::from_millis(1500);
-const FORGET_POSITIONS: Duration = Duration::from_secs(5);
 
 /// What is known of another worker.
 struct Seen {
@@ -49,7 +51,6 @@ struct Pulse {
     workers: Vec<Worker>,
     controls: Vec<Control>,
     cancels: Vec<JobId>,
-    orphans: bool,
     blocked: bool,
     unknown: bool,
 }
@@ -58,10 +59,9 @@ impl Engine {
     pub(super) async fn pulse(self: Arc<Self>) {
         let mut seen: HashMap<BootId, Seen> = HashMap::new();
         let mut last_read: Option<Instant> = None;
-        let mut last_forgotten = Instant::now();
-        let mut scan_after = Instant::now();
+        let (mut scan_after, mut orphans_after) = (Instant::now(), Instant::now());
         loop {
-            match self.pulse_once(&mut seen, &mut last_read).await {
+            match self.pulse_once(&mut seen, &mut last_read, &mut orphans_after).await {
                 Ok(()) => self.informed.cancel(),
                 Err(error) => {
                     last_read = None;
@@ -70,15 +70,10 @@ impl Engine {
             }
             if Instant::now() >= scan_after {
                 let began = Instant::now();
-                if last_forgotten.elapsed() >= FORGET_POSITIONS {
-                    self.lanes.lock().expect("no panic while it was held").forget_positions();
-                    last_forgotten = began;
-                }
                 if let Err(error) = self.scan_lanes().await {
                     warn!(%error, "the lanes could not be read");
                 }
-                // At most a tenth of the time, however slow an old snapshot makes it.
-                scan_after = Instant::now() + began.elapsed() * 10;
+                scan_after = Instant::now() + began.elapsed() * SELDOM;
             }
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
@@ -93,9 +88,12 @@ impl Engine {
         &self,
         seen: &mut HashMap<BootId, Seen>,
         last_read: &mut Option<Instant>,
+        orphans_after: &mut Instant,
     ) -> sqlx::Result<()> {
         let mut conn = self.queue.db().direct().acquire().await?;
-        let pulse = read(&mut conn, self.boot()).await?;
+        let running: Vec<Uuid> =
+            self.attempts.lock().expect("no panic while it was held").keys().map(|job| job.0).collect();
+        let pulse = read(&mut conn, self.boot(), &running).await?;
         let gap = last_read.map_or(Duration::ZERO, |at| at.elapsed()).min(MOST_SILENCE);
         *last_read = Some(Instant::now());
 
@@ -104,7 +102,12 @@ impl Engine {
             self.cancel(job);
         }
         let dead = silent(seen, &pulse.workers, gap, self.options.lease, self.options.heartbeat, self.boot());
-        let mut orphans = pulse.orphans;
+        let mut orphans = false;
+        if Instant::now() >= *orphans_after {
+            let began = Instant::now();
+            orphans = any_orphans(&mut conn).await?;
+            *orphans_after = Instant::now() + began.elapsed() * SELDOM;
+        }
         for (boot, beats) in dead {
             // Whoever removes the row at this beat has the last word; a beat in between saves it.
             let removed =
@@ -142,17 +145,16 @@ impl Engine {
         }
     }
 
-    /// Learns lanes that no notice told of.
+    /// Learns lanes and places that no notice told of.
     async fn scan_lanes(&self) -> sqlx::Result<()> {
         let mut conn = self.queue.db().direct().acquire().await?;
         let found = claim::lanes(&mut conn).await?;
         drop(conn);
         let mut new = false;
         let mut lanes = self.lanes.lock().expect("no panic while it was held");
-        for lane in found {
-            if self.serves(&lane) && !lanes.knows(&lane) {
-                lanes.wake(&lane, jiff::Timestamp::UNIX_EPOCH);
-                new = true;
+        for (lane, first) in found {
+            if self.serves(&lane) {
+                new |= lanes.find(&lane, first);
             }
         }
         drop(lanes);
@@ -163,7 +165,9 @@ impl Engine {
     }
 }
 
-async fn read(conn: &mut PgConnection, boot: BootId) -> sqlx::Result<Pulse> {
+/// Cancels are read by the ids that run here: while an old snapshot keeps its dead entries, the index
+/// of running jobs holds every job since.
+async fn read(conn: &mut PgConnection, boot: BootId, running: &[Uuid]) -> sqlx::Result<Pulse> {
     let row = sqlx::query!(
         r#"select
              (select coalesce(jsonb_agg(jsonb_build_object('boot_id', boot_id, 'beats', beats,
@@ -174,15 +178,12 @@ async fn read(conn: &mut PgConnection, boot: BootId) -> sqlx::Result<Pulse> {
                        'rate_period_ms', rate_period_ms)), '[]') from queue_controls
               where paused_at is not null or max_running is not null or rate_count is not null)
                as "controls!: Json<Vec<Control>>",
-             array(select id from jobs where state = 'running' and boot_id = $1
+             array(select id from jobs where id = any($2) and boot_id = $1
                    and cancel_requested_at is not null and cancel_delivered_at is null) as "cancels!",
-             (exists (select from jobs j where j.state = 'running'
-                      and not exists (select from workers w where w.boot_id = j.boot_id))
-              or exists (select from job_slots s
-                         where not exists (select from workers w where w.boot_id = s.boot_id))) as "orphans!",
              exists (select from jobs where state = 'blocked') as "blocked!",
              exists (select from jobs where state = 'queued' and unknown_since is not null) as "unknown!""#,
         boot.0,
+        running,
     )
     .fetch_one(conn)
     .await?;
@@ -190,10 +191,27 @@ async fn read(conn: &mut PgConnection, boot: BootId) -> sqlx::Result<Pulse> {
         workers: row.workers.0,
         controls: row.controls.0,
         cancels: row.cancels.into_iter().map(JobId).collect(),
-        orphans: row.orphans,
         blocked: row.blocked,
         unknown: row.unknown,
     })
+}
+
+/// Whether a job or a slot belongs to no worker: left by one that died between the removal of a
+/// worker and the rescue, or claimed by a worker that was removed meanwhile. Looks into the gaps
+/// between the ids of workers, and so not over what these have run.
+async fn any_orphans(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from (select boot_id as low, lead(boot_id) over (order by boot_id) as high
+                                     from (select boot_id from workers
+                                           union all select '00000000-0000-0000-0000-000000000000') b) gap
+                          cross join lateral (
+                            select from jobs j where j.state = 'running' and j.boot_id > gap.low
+                              and j.boot_id < coalesce(gap.high, 'ffffffff-ffff-ffff-ffff-ffffffffffff') limit 1) o)
+               or exists (select from job_slots s
+                          where not exists (select from workers w where w.boot_id = s.boot_id)) as "orphans!""#,
+    )
+    .fetch_one(conn)
+    .await
 }
 
 /// The workers that have been silent for a lease, with the beat at which they fell silent.
