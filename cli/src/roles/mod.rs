@@ -124,7 +124,8 @@ impl Process {
 }
 
 /// Runs the roles side by side. One that fails takes the others with it: a process that does half of
-/// what it is for looks well to whoever watches it.
+/// what it is for looks well to whoever watches it. One that was told to end (an operator drained the
+/// worker) does not.
 async fn work(
     config: &Config,
     queue: &Queue,
@@ -147,7 +148,9 @@ async fn work(
     let mut outcome = Ok(());
     while let Some(ended) = running.join_next().await {
         let ended = ended.context("a role panicked").flatten();
-        stop.cancel();
+        if ended.is_err() {
+            stop.cancel();
+        }
         outcome = outcome.and(ended);
     }
     outcome

@@ -46,11 +46,11 @@ async fn stops(process: Process) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_waits_for_its_schema_and_says_so() {
     let database = Postgres::shared().await.database().await.unwrap();
-    for name in ["worker", "scheduler"] {
+    for name in ["api", "worker", "scheduler"] {
         let port = free_port().unwrap();
         let process = role(name, database.url(), port).start().unwrap();
         answers(port, "/health/live", "200 OK").await;
-        if name == "worker" {
+        if name == "api" {
             answers(port, "/health/ready", "run `streamspace migrate`").await;
             answers(port, "/health/ready", "503 ").await;
             migrate(database.url()).await;
