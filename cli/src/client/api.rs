@@ -14,6 +14,7 @@ use url::{Host, Url};
 use uuid::Uuid;
 
 use super::{error::Error, problem::Problem, server::Server};
+use crate::failure::Advice;
 
 /// How long a server may take for an answer that it need not wait for.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -229,7 +230,16 @@ fn build_client(url: &Url) -> Result<reqwest::Client, anyhow::Error> {
     if is_loopback(url) {
         builder = builder.no_proxy();
     }
-    Ok(builder.build()?)
+    if url.scheme() == "http" {
+        // A machine without certificate authorities can still reach its own server.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|error| {
+        anyhow::Error::new(error).context(Advice::new(
+            "encrypted connections cannot be made",
+            "install the system's certificate authorities (Debian: ca-certificates), or name some with SSL_CERT_FILE",
+        ))
+    })
 }
 
 /// Whether what is sent there stays on this machine.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use streamspace_common::Secret;
 use url::Url;
 
-use crate::failure::Advice;
+use crate::{console, failure::Advice};
 
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
@@ -52,6 +52,9 @@ impl Credentials {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
+        if path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
+            console::say(format_args!("warning: others may read {}: chmod 600 it", path.display()));
+        }
         // Not the parser's own message: it quotes the line, and with it the key.
         let file: OnDisk = toml::from_str(&text).map_err(|_| {
             Advice::new(

@@ -87,7 +87,7 @@ impl Error {
                 403 => Some(format!("the key from {key} may not do this: ask someone with a higher role")),
                 404 => Some("it may be gone, belong to another tenant, or the server may be older than this command".to_owned()),
                 429 => retry_after
-                    .map(|after| format!("the key's limit is used up; try again in {}", super::text::span(after))),
+                    .map(|after| format!("try again in {}", super::text::span(after))),
                 500 => Some("the request id leads whoever operates the server to the cause in its log".to_owned()),
                 _ => None,
             },
@@ -111,7 +111,14 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'stat
     std::iter::successors(error.source(), |&cause| cause.source())
 }
 
+/// An `io::Error` is not the source of what it wraps, so sources alone do not lead there.
 fn is_about_tls(cause: &(dyn StdError + 'static)) -> bool {
-    let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    cause.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>())
+    match cause.downcast_ref::<io::Error>().map(|error| (error.get_ref(), error.kind())) {
+        Some((Some(inner), _)) if inner.is::<io::Error>() || inner.is::<rustls::Error>() => {
+            is_about_tls(inner)
+        }
+        // The other side hung up on the greeting.
+        Some((Some(inner), io::ErrorKind::UnexpectedEof)) => inner.to_string().starts_with("tls"),
+        _ => cause.is::<rustls::Error>(),
+    }
 }

@@ -38,6 +38,14 @@ pub struct Said {
     at: Instant,
 }
 
+const LOST: &str = "the server does not answer; trying again";
+
+impl Said {
+    fn new(words: String, percent: f64) -> Self {
+        Self { state: String::new(), words, percent, at: Instant::now() }
+    }
+}
+
 /// A line for progress comes after so many percent, or so long.
 const STEP: f64 = 10.0;
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -54,6 +62,25 @@ impl Live {
             Self::Bars { all, bars: HashMap::new() }
         } else {
             Self::Lines(HashMap::new())
+        }
+    }
+
+    /// Nobody answers for this job. The next answer tells that it is over.
+    pub fn lost(&mut self, id: &str) {
+        match self {
+            Self::Bars { bars, .. } => {
+                if let Some(bar) = bars.get(id) {
+                    bar.set_message(LOST);
+                }
+            }
+            Self::Lines(said) => {
+                let last = said.entry(id.to_owned()).or_insert_with(|| Said::new(String::new(), 0.0));
+                if last.words != LOST {
+                    *last = Said::new(LOST.to_owned(), last.percent);
+                    console::say(format_args!("{id}  {LOST}"));
+                }
+            }
+            Self::Objects(_) | Self::Nothing => {}
         }
     }
 

@@ -7,7 +7,13 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
 
 use super::{
-    Client, error::Error, exit::Exit, follow::Follow, job_view::Job, live::Live, output::Item,
+    Client,
+    error::Error,
+    exit::Exit,
+    follow::{Follow, News},
+    job_view::Job,
+    live::Live,
+    output::Item,
     text::parse_duration,
 };
 use crate::console;
@@ -63,7 +69,12 @@ pub async fn for_jobs(
     let followed = async {
         let mut follows: FuturesUnordered<_> = ids
             .iter()
-            .map(|id| Follow::new(&client.api, id).run(|job| live.borrow_mut().show(job)))
+            .map(|id| {
+                Follow::new(&client.api, id).run(|news| match news {
+                    News::Job(job) => live.borrow_mut().show(job),
+                    News::Lost => live.borrow_mut().lost(id),
+                })
+            })
             .collect();
         while let Some(job) = follows.next().await {
             ended.push(job?);
