@@ -4,20 +4,15 @@
 use serde_json::json;
 use sqlx::PgConnection;
 use streamspace_common::{Actor, PLATFORM, TenantId};
-use streamspace_queue::{Registry, Tx, inspect::Scope, queues};
+use streamspace_queue::{Registry, Tx, queues};
 
 pub use streamspace_queue::queues::{ChangeQueue, Controls, QueueRow as Queue, Rate};
 
-use super::Error;
+use super::{Error, visibility::figures};
 use crate::{
     audit::{self, Entry},
     identity::{Permission, Require},
 };
-
-/// Figures are the tenant's, or for platform administrators everyone's.
-fn figures(actor: &Actor) -> Scope {
-    if actor.platform { Scope::Installation } else { Scope::Tenant(actor.tenant) }
-}
 
 /// For whose jobs somebody's pauses and limits hold.
 fn owner(actor: &Actor) -> TenantId {

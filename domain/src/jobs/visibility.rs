@@ -17,6 +17,11 @@ pub fn scope(actor: &Actor) -> Scope {
     }
 }
 
+/// The jobs that figures about the installation count: the tenant's, for platform administrators all.
+pub(super) fn figures(actor: &Actor) -> Scope {
+    if actor.platform { Scope::Installation } else { Scope::Tenant(actor.tenant) }
+}
+
 #[cfg(test)]
 mod tests {
     use streamspace_common::{ApiKeyId, Creator, TenantId, UserId};

@@ -4,19 +4,15 @@
 use serde_json::json;
 use sqlx::PgConnection;
 use streamspace_common::{Actor, BootId, JobId};
-use streamspace_queue::{Tx, inspect::Scope, workers};
+use streamspace_queue::{Tx, workers};
 
 pub use streamspace_queue::workers::{Status, WorkerRow as Worker};
 
-use super::Error;
+use super::{Error, visibility::figures};
 use crate::{
     audit::{self, Entry},
     identity::{Permission, Require},
 };
-
-fn figures(actor: &Actor) -> Scope {
-    if actor.platform { Scope::Installation } else { Scope::Tenant(actor.tenant) }
-}
 
 fn shown(actor: &Actor, worker: Worker) -> Worker {
     if actor.platform {

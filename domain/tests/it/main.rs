@@ -1,0 +1,4 @@
+//! Operations and job bodies on a real database.
+
+mod bed;
+mod jobs;
