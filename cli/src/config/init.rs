@@ -16,7 +16,7 @@ use crate::{console, failure::Advice};
 #[derive(Args)]
 pub struct Init {
     environment: Environment,
-    /// The file to write [default: .env.<environment>]
+    /// The file to write [default: .env.ENVIRONMENT]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Replace the file if it exists
