@@ -90,17 +90,21 @@ fn describe(operation: &mut Value, known: &access::Operation) {
         let act = if known.method == "GET" { "read" } else { "write" };
         operation["x-scope"] = format!("{area}.{act}").into();
     }
+    let has_body = operation["requestBody"].is_object();
     let has_parameters = operation["parameters"].as_array().is_some_and(|list| !list.is_empty());
     let responses = operation["responses"].as_object_mut().expect("an operation has answers");
     let mut refusals = vec!["401", "403", "429"];
-    if has_parameters {
-        refusals.extend(["400", "404", "422"]);
+    if known.path.contains('{') {
+        refusals.extend(["400", "404"]);
+    }
+    if has_parameters || has_body {
+        refusals.push("422");
+    }
+    if has_body {
+        refusals.extend(["400", "413", "415"]);
     }
     if known.method == "POST" {
-        refusals.extend(["409"]);
-    }
-    if matches!(known.method, "POST" | "PUT" | "PATCH") {
-        refusals.extend(["400", "413", "415", "422"]);
+        refusals.push("409");
     }
     for status in refusals.into_iter().chain(["default"]) {
         responses.entry(status).or_insert_with(|| json!({ "$ref": "#/components/responses/Problem" }));

@@ -1,0 +1,140 @@
+//! Requests that are sent again.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use streamspace_domain::idempotency::{self, Begin, FinishError, Keep};
+use streamspace_queue::Request;
+
+use crate::{
+    access::schedule,
+    app::{Answer, App, Person},
+};
+
+const PATH: &str = "/api/v1/schedules";
+
+async fn send(app: &App, who: &Person, key: &str, body: Value) -> Answer {
+    Answer::of(app.request(who, Method::POST, PATH).header("idempotency-key", key).json(&body)).await
+}
+
+async fn made(app: &App) -> i64 {
+    app.count("select count(*) from schedules where not built_in").await
+}
+
+#[tokio::test]
+async fn fifty_equal_requests_have_one_effect() {
+    let app = App::start().await;
+    let all = (0..50).map(|_| send(&app, &app.ours.owner, "fifty", schedule("once")));
+    let answers = futures::future::join_all(all).await;
+    assert_eq!(made(&app).await, 1);
+    let ids: std::collections::HashSet<_> = answers
+        .iter()
+        .filter(|answer| answer.status == 201)
+        .map(|answer| answer.json()["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(ids.len(), 1);
+    for answer in answers.into_iter().filter(|answer| answer.status != 201) {
+        answer.problem(409, "idempotency-in-flight");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_replayed_whole() {
+    let app = App::start().await;
+    let owner = &app.ours.owner;
+    let first = send(&app, owner, "k", schedule("a")).await.expect(201);
+    assert_eq!(first.header("idempotency-replayed"), "");
+    let again = send(&app, owner, "k", schedule("a")).await.expect(201);
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!((&again.text, again.header("location")), (&first.text, first.header("location")));
+    assert_ne!(again.header("x-request-id"), first.header("x-request-id"));
+    send(&app, owner, "k", schedule("b")).await.problem(422, "idempotency-key-reused");
+    // Another tenant, another actor, another key: other requests.
+    send(&app, &app.theirs.owner, "k", schedule("a")).await.expect(201);
+    send(&app, &app.ours.operator, "k", schedule("by another")).await.expect(201);
+    send(&app, owner, "k2", schedule("a")).await.problem(409, "conflict");
+    assert_eq!(made(&app).await, 3);
+    for bad in ["", &"x".repeat(256)] {
+        send(&app, owner, bad, schedule("c")).await.problem(400, "malformed");
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_replayed_and_failures_are_not() {
+    let app = App::start().await;
+    let owner = &app.ours.owner;
+    send(&app, owner, "refused", json!({ "name": 1 })).await.problem(422, "invalid");
+    let again = send(&app, owner, "refused", json!({ "name": 1 })).await.problem(422, "invalid");
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!(again.json()["requestId"], again.header("x-request-id"));
+
+    app.execute("alter table schedules rename to elsewhere").await;
+    send(&app, owner, "failed", schedule("later")).await.problem(500, "internal");
+    app.execute("alter table elsewhere rename to schedules").await;
+    send(&app, owner, "failed", schedule("later")).await.expect(201);
+}
+
+#[tokio::test]
+async fn a_secret_is_told_once() {
+    let app = App::start().await;
+    let ask = || {
+        let request = app.request(&app.ours.user, Method::POST, "/api/v1/streams/ticket");
+        Answer::of(request.header("idempotency-key", "t").json(&json!({ "path": "/api/v1/ws/jobs" })))
+    };
+    let ticket = ask().await.expect(201).json()["ticket"].as_str().unwrap().to_owned();
+    ask().await.problem(409, "already-created");
+    let kept = "select count(*) from idempotency_keys where body is not null or headers is not null";
+    assert_eq!(app.count(kept).await, 0);
+    assert!(ticket.starts_with("st_"));
+}
+
+#[tokio::test]
+async fn a_lock_that_was_lost_is_taken_over_and_its_holder_rolls_back() {
+    let app = App::start().await;
+    let actor = streamspace_common::Actor::system(app.ours.id);
+    let request = || idempotency::Request::new(&actor, "POST", PATH, "k", &[b"body"]);
+    let Begin::Run(slow) = idempotency::begin(&app.queue, request()).await.unwrap() else {
+        panic!("the first runs")
+    };
+    assert!(matches!(idempotency::begin(&app.queue, request()).await.unwrap(), Begin::InFlight));
+
+    app.execute("update idempotency_keys set locked_until = now() - interval '1 s'").await;
+    let Begin::Run(second) = idempotency::begin(&app.queue, request()).await.unwrap() else {
+        panic!("a lock that expired is taken over")
+    };
+    let keep = |text: &str| {
+        Keep::Whole(idempotency::Answer { status: 201, body: text.into(), ..idempotency::Answer::default() })
+    };
+    let mut tx = app.queue.begin(actor.clone(), Request::default());
+    idempotency::finish(&mut tx, &second, keep("second")).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = app.queue.begin(actor.clone(), Request::default());
+    let late = idempotency::finish(&mut tx, &slow, keep("slow")).await;
+    assert!(matches!(late, Err(FinishError::Lost)));
+    tx.rollback().await.unwrap();
+
+    let Begin::Replay(answer) = idempotency::begin(&app.queue, request()).await.unwrap() else {
+        panic!("an answer is replayed")
+    };
+    assert_eq!(answer.body, b"second");
+    // After a day it is a new request.
+    app.execute("update idempotency_keys set expires_at = now() - interval '1 s'").await;
+    assert!(matches!(idempotency::begin(&app.queue, request()).await.unwrap(), Begin::Run(_)));
+    app.execute("update idempotency_keys set expires_at = now() - interval '1 s'").await;
+    assert_eq!(idempotency::prune(&app.queue).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_operation_that_lost_its_lock_leaves_nothing() {
+    let app = App::start().await;
+    // Takes the lock away between the operation and the storing of its answer.
+    app.execute(
+        "create function steal() returns trigger language plpgsql as $$ begin
+             update idempotency_keys set lock_id = gen_random_uuid(); return new; end $$;",
+    )
+    .await;
+    app.execute("create trigger steal after insert on schedules for each row execute function steal()").await;
+    let answer = send(&app, &app.ours.owner, "k", schedule("lost")).await;
+    answer.problem(409, "idempotency-in-flight");
+    assert_eq!(made(&app).await, 0);
+    assert_eq!(app.count("select count(*) from audit where action = 'schedules.create'").await, 0);
+}

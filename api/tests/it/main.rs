@@ -1,0 +1,13 @@
+//! The API, served for real on loopback over a private PostgreSQL.
+#![expect(clippy::unwrap_used, reason = "a failed test is what a panic is here")]
+
+mod app;
+
+mod access;
+mod document;
+mod edges;
+mod idempotency;
+mod lists;
+mod sockets;
+mod strings;
+mod waiting;
