@@ -42,6 +42,14 @@ struct Buffer {
     waiting: VecDeque<Arc<Change>>,
     bytes: usize,
     ended: Option<Ended>,
+    /// It was waited for once, and took nothing.
+    stalled: bool,
+}
+
+impl Buffer {
+    fn is_crowded(&self) -> bool {
+        !self.stalled && (self.waiting.len() > MOST_MESSAGES / 2 || self.bytes > MOST_BYTES / 2)
+    }
 }
 
 /// The watcher's end.
@@ -72,9 +80,13 @@ impl Inbox {
         goes_on
     }
 
-    pub fn is_half_full(&self) -> bool {
-        let buffer = self.buffer.lock().expect("no panic while it was held");
-        buffer.waiting.len() > MOST_MESSAGES / 2 || buffer.bytes > MOST_BYTES / 2
+    pub fn is_crowded(&self) -> bool {
+        self.buffer.lock().expect("no panic while it was held").is_crowded()
+    }
+
+    pub fn give_up_if_crowded(&self) {
+        let mut buffer = self.buffer.lock().expect("no panic while it was held");
+        buffer.stalled |= buffer.is_crowded();
     }
 
     /// What is buffered still arrives, but for whoever may not see it any more.
@@ -124,6 +136,7 @@ impl Client {
     fn take(&self) -> Option<Result<Arc<Change>, Ended>> {
         let mut buffer = self.inbox.buffer.lock().expect("no panic while it was held");
         if let Some(change) = buffer.waiting.pop_front() {
+            buffer.stalled = false;
             buffer.bytes = buffer.bytes.saturating_sub(size(&self.interest, &change));
             return Some(Ok(change));
         }

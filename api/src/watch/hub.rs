@@ -135,17 +135,20 @@ impl Hub {
         Watched { keys, jobs, tenants, wide }
     }
 
-    /// Hands out what is new, each to the clients that may see it.
-    pub fn hand_out(&self, rows: Vec<JobRow>) {
-        let mut inner = self.lock();
-        for row in rows {
-            inner.hand_out(row);
-        }
+    /// Hands out a version that is new to the clients that may see it; answers whether a client's
+    /// buffer fills.
+    pub fn hand_out(&self, row: JobRow) -> bool {
+        self.lock().hand_out(row)
     }
 
-    /// Whether a client has half of what it may have in its buffer.
+    /// Whether a client that takes what it gets has half of what it may have in its buffer.
     pub fn is_crowded(&self) -> bool {
-        self.lock().clients.values().any(|watching| watching.inbox.is_half_full())
+        self.lock().clients.values().any(|watching| watching.inbox.is_crowded())
+    }
+
+    /// Until they take something.
+    pub fn give_up_on_the_crowded(&self) {
+        self.lock().clients.values().for_each(|watching| watching.inbox.give_up_if_crowded());
     }
 
     /// The rows are gone: whoever watched one of them has nothing to wait for.
@@ -192,29 +195,34 @@ fn includes(scope: Scope, row: &JobRow) -> bool {
 }
 
 impl Inner {
-    fn hand_out(&mut self, row: JobRow) {
+    fn hand_out(&mut self, row: JobRow) -> bool {
         let previous = self.known.get(&row.id).cloned();
         if previous.as_ref().is_some_and(|known| known.version >= row.row_version) {
-            return;
+            return false;
         }
         self.known.insert(row.id, Known::from(&row));
         let of_job = self.by_job.get(&row.id).into_iter().flatten();
         let clients: Vec<u64> = of_job.chain(&self.wide).copied().collect();
         let change = Arc::new(Change::new(row, previous));
+        let mut crowded = false;
         for id in clients {
             let Some(watching) = self.clients.get(&id) else { continue };
             let wanted = match &watching.interest {
                 Interest::Jobs { kind: Some(kind) } => *kind == change.row.kind,
                 Interest::Jobs { kind: None } | Interest::Job(_) => true,
             };
-            if wanted && includes(jobs::scope(&watching.checked.actor), &change.row) {
-                let size = size(&watching.interest, &change);
-                if !watching.inbox.push(&change, size) {
-                    // Its place is free at once, though its connection may take longer to end.
-                    self.leave(id);
-                }
+            if !wanted || !includes(jobs::scope(&watching.checked.actor), &change.row) {
+                continue;
+            }
+            let size = size(&watching.interest, &change);
+            if watching.inbox.push(&change, size) {
+                crowded |= watching.inbox.is_crowded();
+            } else {
+                // Its place is free at once, though its connection may take longer to end.
+                self.leave(id);
             }
         }
+        crowded
     }
 
     fn leave(&mut self, id: u64) {

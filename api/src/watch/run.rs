@@ -27,9 +27,9 @@ const UNCONFIRMED: Duration = Duration::from_secs(4);
 const LOOK_BACK: Duration = Duration::from_secs(10);
 /// Rows that one statement reads.
 const CHUNK: usize = 500;
-/// Changes that are handed out without looking whether they are taken.
-const PORTION: usize = 64;
-const MOMENT: Duration = Duration::from_millis(50);
+/// For whose buffer fills, and for all of them together in one reading.
+const MOMENT: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(hub: Arc<Hub>, queue: Queue, keys: Keys, stop: CancellationToken) {
     let mut live = queue.bus().subscribe();
@@ -82,25 +82,28 @@ fn gather(hub: &Hub, heard: Result<Live, RecvError>, news: &mut HashSet<JobId>) 
 
 async fn read(hub: &Hub, queue: &Queue, jobs: impl IntoIterator<Item = JobId>) -> sqlx::Result<()> {
     let jobs: Vec<_> = jobs.into_iter().collect();
+    let patience = Instant::now() + PATIENCE;
     for chunk in jobs.chunks(CHUNK) {
         // Each client's own rights are asked of the row.
         let mut rows = inspect::many(&mut *queue.read().await?, Scope::Installation, chunk).await?;
-        // The oldest first: rows come newest first, and clients read in order.
-        rows.reverse();
-        while !rows.is_empty() {
-            let rest = rows.split_off(rows.len().min(PORTION));
-            hub.hand_out(std::mem::replace(&mut rows, rest));
-            let_them_read(hub).await;
+        // Rows come newest first, and clients read in order: the oldest is at the end.
+        while let Some(oldest) = rows.pop() {
+            if hub.hand_out(oldest) {
+                let_them_read(hub, patience).await;
+            }
         }
     }
     Ok(())
 }
 
-/// A burst is no reason to end a client that keeps up: full buffers get a moment to be emptied. One
-/// that stays full overflows with the next portion and delays nobody again.
-async fn let_them_read(hub: &Hub) {
-    let start = Instant::now();
-    while hub.is_crowded() && start.elapsed() < MOMENT {
+/// A burst is no reason to end a client that keeps up: buffers that fill get a moment to be emptied.
+/// A client that takes nothing in that moment gets no other one.
+async fn let_them_read(hub: &Hub, patience: Instant) {
+    let moment = (Instant::now() + MOMENT).min(patience);
+    while hub.is_crowded() {
+        if Instant::now() >= moment {
+            return hub.give_up_on_the_crowded();
+        }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
