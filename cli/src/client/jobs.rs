@@ -14,7 +14,7 @@ use super::{
     Client, Run,
     api::Call,
     confirm::confirm,
-    exit::{Exit, Usage},
+    exit::{Exit, HELP, Usage},
     job_view::Job,
     output::Item,
     text::{count, parse_duration},
@@ -27,10 +27,13 @@ pub enum Jobs {
     /// Show one job whole: why it waits, its progress, result and errors.
     Show { id: Uuid },
     /// Watch jobs until they have ended. Ctrl-C stops watching; the jobs go on.
+    #[command(after_help = HELP)]
     Watch(Watch),
     /// Cancel jobs: those named, or all that match a filter.
+    #[command(after_help = HELP)]
     Cancel(Change),
     /// Run failed or cancelled jobs again: those named, or all that match a filter.
+    #[command(after_help = HELP)]
     Retry(Change),
 }
 

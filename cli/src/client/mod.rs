@@ -86,7 +86,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", global = true)]
     api_key_file: Option<PathBuf>,
     /// How results are printed
-    #[arg(short, long, value_enum, default_value_t, global = true)]
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t, global = true)]
     output: Format,
     /// Print ids only
     #[arg(short, long, global = true)]
@@ -121,7 +121,11 @@ pub trait Run: Subcommand {
 impl<C: Run> On<C> {
     async fn run(self) -> Result<ExitCode> {
         let Options { url, api_key_file, output, quiet } = self.options;
-        let saved = Credentials::load(&credentials::path()?)?;
+        // Without a home there is no login, and a script may bring everything in its environment.
+        let saved = match credentials::path() {
+            Ok(path) => Credentials::load(&path)?,
+            Err(_) => Credentials::default(),
+        };
         let server = Wanted::of_process(url, api_key_file).resolve(&saved)?;
         let client = Client { api: Api::new(server)?, output: Output { format: output, quiet } };
         self.command.run(&client).await

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{
     Client, Run,
     api::Call,
-    exit::Usage,
+    exit::{HELP, Usage},
     job_view::Job,
     output::{Format, Item},
     schedule_view::{Fire, Schedule},
@@ -44,6 +44,7 @@ pub enum Schedules {
     /// Fire again, from the next time on.
     Resume { schedule: String },
     /// Start its job now.
+    #[command(after_help = HELP)]
     Run {
         schedule: String,
         #[command(flatten)]

@@ -91,6 +91,8 @@ impl<T: Into<String>> From<T> for Cell {
 const GAP: usize = 2;
 /// A column that is shortened keeps this much.
 const NARROWEST: usize = 10;
+/// Before it is left with less than this, dispensable ones leave.
+const READABLE: usize = 18;
 
 /// The table's lines. `width`: the terminal's, if one is there.
 pub fn render(columns: &[Column], rows: &[Vec<Cell>], width: Option<usize>) -> String {
@@ -138,7 +140,7 @@ fn fit(columns: &[Column], shown: &mut Vec<usize>, widths: &mut [usize], availab
     let room = |at: usize| columns[at].room;
     let least = |shown: &[usize], widths: &[usize]| -> usize {
         let least = |at: usize| match room(at) {
-            Room::Shrinks => widths[at].min(NARROWEST),
+            Room::Shrinks => widths[at].min(READABLE),
             _ => widths[at],
         };
         shown.iter().map(|&at| least(at)).sum::<usize>() + GAP * shown.len().saturating_sub(1)
@@ -203,14 +205,14 @@ mod tests {
         let text = render(&COLUMNS, &rows(), Some(24));
         assert_eq!(text, "ID     N  MESSAGE\na      1  größer als de…\nbbb  100  日本語 x\n");
         // Not to nothing: then lines wrap.
-        assert!(render(&COLUMNS, &rows(), Some(3)).contains("größer de…"));
+        assert!(render(&COLUMNS, &rows(), Some(3)).contains("größer al…"));
     }
 
     #[test]
     fn what_is_dispensable_leaves_a_very_narrow_terminal() {
         ::console::set_colors_enabled(false);
         let columns = COLUMNS.map(|column| if column.heading == "N" { column.dispensable() } else { column });
-        assert!(render(&columns, &rows(), Some(20)).contains("  N  "));
+        assert!(render(&columns, &rows(), Some(30)).contains("  N  "));
         assert_eq!(render(&columns, &rows(), Some(16)), "ID   MESSAGE\na    größer als…\nbbb  日本語 x\n");
     }
 

@@ -160,6 +160,7 @@ async fn a_login_is_checked_kept_for_its_owner_and_forgotten() {
 async fn scripts_bring_server_and_key_in_the_environment() {
     let person = Person::new().await;
     let mut command = person.command(&["queues", "list", "-q"]);
+    command.env_remove("HOME");
     command.env("STREAMSPACE_URL", &person.server.url).env("STREAMSPACE_API_KEY", person.server.key());
     let said: Said = command.output().await.unwrap().into();
     assert_eq!(said.code, 0, "{}", said.err);
