@@ -70,17 +70,22 @@ pub(crate) async fn park(conn: &mut PgConnection, park: &Park<'_>) -> sqlx::Resu
     .fetch_one(&mut *conn)
     .await?;
     let parked = sqlx::query!(
-        r#"update jobs set
-                state = (case when cancel_requested_at is not null then 'cancelled'
-                              when $3 then 'queued' else 'parked' end)::job_state,
-                finished_at = case when cancel_requested_at is not null then queue.now() end,
-                cancel_stopped_at = case when cancel_requested_at is not null then queue.now() end,
-                park_key = case when $3 then null else $4 end,
-                run_at = case when $3 then queue.now() else queue.now() + $5::bigint * interval '1 ms' end,
-                order_at = queue.now() - priority * interval '1 minute',
-                attempt = attempt - 1, fence = fence + 1, row_version = row_version + 1, boot_id = null
-           where id = $1 and fence = $2
-           returning state as "state: crate::model::State", lane, order_at, run_at, row_version"#,
+        r#"with parked as (
+             update jobs set
+                    state = (case when cancel_requested_at is not null then 'cancelled'
+                                  when $3 then 'queued' else 'parked' end)::job_state,
+                    finished_at = case when cancel_requested_at is not null then queue.now() end,
+                    cancel_stopped_at = case when cancel_requested_at is not null then queue.now() end,
+                    park_key = case when $3 then null else $4 end,
+                    run_at = case when $3 then queue.now() else queue.now() + $5::bigint * interval '1 ms' end,
+                    order_at = queue.now() - priority * interval '1 minute',
+                    attempt = attempt - 1, fence = fence + 1, row_version = row_version + 1, boot_id = null
+             where id = $1 and fence = $2
+             returning id, unique_mode, state, lane, order_at, run_at, row_version),
+           keys as (
+             delete from job_keys k using parked p
+             where p.state = 'cancelled' and p.unique_mode = 2 and k.job_id = p.id)
+           select state as "state: crate::model::State", lane, order_at, run_at, row_version from parked"#,
         park.job.0,
         park.fence,
         came,

@@ -55,7 +55,7 @@ impl Filter {
 
 const SLACK_HOURS: i64 = 24;
 /// Rows that one page looks at, at most.
-const SCANNED: i64 = 20_000;
+const SCANNED: i64 = 10_000;
 
 /// The lowest id of a moment: a UUIDv7 starts with its milliseconds.
 pub(crate) fn id_at(at: Timestamp) -> Uuid {
@@ -136,11 +136,12 @@ pub(crate) async fn page_of_ids(
     Ok((ids, next))
 }
 
-/// The id below which a page does not look; `None` when it may look at all that is left. It is
+/// The last id that a page looks at; `None` when it may look at all that is left. It is
 /// asked for before the rows, so what is deleted in between can't make a page skip any.
 ///
-/// Each index answers this from its own pages. The statements differ in nothing but the index that
-/// serves them: written as one, a cached plan would serve some of them badly.
+/// The statements here differ in nothing but the index that serves them, which all of them read
+/// without the table. Each compares whole index keys and orders by them: with `tenant_id = $1 and
+/// id < $2 order by id` the planner may walk the primary key and throw away the rows of all others.
 async fn floor(
     conn: &mut PgConnection,
     scope: Scope,
@@ -154,24 +155,27 @@ async fn floor(
         (Some(_), None) if filter.states == [State::Failed] => Ok(None),
         (Some(tenant), Some(user)) => {
             sqlx::query_scalar!(
-                "select id from jobs where tenant_id = $1 and user_id = $2 and id < $3 and id > $4
-                 order by id desc offset $5 limit 1",
+                "select id from jobs
+                 where (tenant_id, user_id, id) < ($1::uuid, $2::uuid, $3) and (tenant_id, user_id, id) > ($1, $2, $4)
+                   and user_id is not null
+                 order by tenant_id desc, user_id desc, id desc offset $5 limit 1",
                 tenant.0,
                 user.0,
                 before,
                 low,
-                SCANNED,
+                SCANNED - 1,
             )
             .fetch_optional(conn)
             .await
         }
         (Some(tenant), None) => {
             sqlx::query_scalar!(
-                "select id from jobs where tenant_id = $1 and id < $2 and id > $3 order by id desc offset $4 limit 1",
+                "select id from jobs where (tenant_id, id) < ($1::uuid, $2) and (tenant_id, id) > ($1, $3)
+                 order by tenant_id desc, id desc offset $4 limit 1",
                 tenant.0,
                 before,
                 low,
-                SCANNED,
+                SCANNED - 1,
             )
             .fetch_optional(conn)
             .await
@@ -181,7 +185,7 @@ async fn floor(
                 "select id from jobs where id < $1 and id > $2 order by id desc offset $3 limit 1",
                 before,
                 low,
-                SCANNED,
+                SCANNED - 1,
             )
             .fetch_optional(conn)
             .await
@@ -189,7 +193,9 @@ async fn floor(
     }
 }
 
-/// The ids that match between the two, exclusive.
+/// The ids that match below the one and down to the other. A probe of the primary key for each entry
+/// of the index, so that the planner can't weigh a walk over the whole table against a filter of which
+/// it knows too little.
 async fn matching(
     conn: &mut PgConnection,
     scope: Scope,
@@ -205,18 +211,19 @@ async fn matching(
     let schedule = filter.schedule.map(|schedule| schedule.0);
     let parent = filter.parent.map(|parent| parent.0);
     macro_rules! select {
-        ($index:tt) => {
+        ($index:tt, $order:tt $(, $key:expr)*) => {
             sqlx::query_scalar!(
-                "select id from jobs where id < $1 and id > $2
-                   and ($3::text[] is null or state::text = any($3)) and ($4::text is null or kind = $4)
-                   and ($5::text is null or queue = $5) and ($6::uuid is null or user_id = $6)
-                   and ($7::uuid is null or creator_id = $7)
-                   and ($8::uuid is null or creator_type = 'schedule' and creator_id = $8)
-                   and ($9::timestamptz is null or created_at >= $9)
-                   and ($10::timestamptz is null or created_at < $10)
-                   and ($11::uuid is null or tenant_id = $11) and ($12::uuid is null or parent_id = $12) and "
-                    + $index
-                    + " order by id desc limit $13",
+                "select j.id from (select * from jobs where " + $index + ") c
+                 cross join lateral (
+                   select id from jobs
+                   where id = c.id and ($3::text[] is null or state::text = any($3))
+                     and ($4::text is null or kind = $4) and ($5::text is null or queue = $5)
+                     and ($6::uuid is null or user_id = $6) and ($7::uuid is null or creator_id = $7)
+                     and ($8::uuid is null or creator_type = 'schedule' and creator_id = $8)
+                     and ($9::timestamptz is null or created_at >= $9)
+                     and ($10::timestamptz is null or created_at < $10) and ($11::uuid is null or tenant_id = $11)
+                   offset 0) j
+                 order by " + $order + " limit $12",
                 before,
                 floor,
                 states.as_deref(),
@@ -228,22 +235,37 @@ async fn matching(
                 from as Option<jiff_sqlx::Timestamp>,
                 until as Option<jiff_sqlx::Timestamp>,
                 tenant,
-                parent,
                 limit,
+                $($key),*
             )
             .fetch_all(conn)
             .await
         };
     }
-    // The conditions at the end say nothing that the parameters do not: they name the index.
     match (tenant, user) {
-        _ if parent.is_some() => select!("parent_id = $12"),
-        (Some(_), None) if filter.states == [State::Failed] => {
-            select!("tenant_id = $11 and state = 'failed'")
-        }
-        (Some(_), Some(_)) => select!("tenant_id = $11 and user_id = $6"),
-        (Some(_), None) => select!("tenant_id = $11"),
-        (None, _) => select!("true"),
+        _ if parent.is_some() => select!(
+            "(parent_id, id) < ($13::uuid, $1) and (parent_id, id) >= ($13, $2) and parent_id is not null",
+            "c.parent_id desc, c.id desc",
+            parent
+        ),
+        (Some(_), None) if filter.states == [State::Failed] => select!(
+            "(tenant_id, id) < ($13::uuid, $1) and (tenant_id, id) >= ($13, $2) and state = 'failed'",
+            "c.tenant_id desc, c.id desc",
+            tenant
+        ),
+        (Some(_), Some(_)) => select!(
+            "(tenant_id, user_id, id) < ($13::uuid, $14::uuid, $1) and (tenant_id, user_id, id) >= ($13, $14, $2)
+             and user_id is not null",
+            "c.tenant_id desc, c.user_id desc, c.id desc",
+            tenant,
+            user
+        ),
+        (Some(_), None) => select!(
+            "(tenant_id, id) < ($13::uuid, $1) and (tenant_id, id) >= ($13, $2)",
+            "c.tenant_id desc, c.id desc",
+            tenant
+        ),
+        (None, _) => select!("id < $1 and id >= $2", "c.id desc"),
     }
 }
 

@@ -102,7 +102,10 @@ async fn finished(conn: &mut PgConnection, scope: Scope) -> sqlx::Result<Finishe
     let rows = match scope.tenant() {
         Some(tenant) => sqlx::query!(
             r#"select state as "state: State", count(*) as "n!", min(created_at) as since
-               from (select state, created_at from jobs where tenant_id = $1 order by id desc limit $2) newest
+               from (select state, created_at from jobs
+                     where (tenant_id, id) >= ($1::uuid, '00000000-0000-0000-0000-000000000000')
+                       and (tenant_id, id) <= ($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+                     order by tenant_id desc, id desc limit $2) newest
                group by state"#,
             tenant.0,
             LOOKED_AT,

@@ -138,7 +138,7 @@ async fn everything_is_checked_when_it_is_saved() {
         (wrong(|s| s.time_zone = "Mars/Olympus".into()), "/timeZone"),
         (wrong(|s| s.kind = "test.sweep".into()), "/kind"),
         (wrong(|s| s.kind = "no.such".into()), "/kind"),
-        (wrong(|s| s.args = json!({ "m": 1 })), "/args"),
+        (wrong(|s| s.args = json!({ "m": 1 })), "/arguments"),
         (wrong(|s| s.name = String::new()), "/name"),
         (wrong(|s| s.jitter = Duration::from_secs(90_000)), "/jitter"),
         (wrong(|s| s.catch_up_window = Duration::from_secs(8 * 86_400)), "/catchUpWindow"),
