@@ -61,7 +61,11 @@ macro_rules! kinds {
 
 kinds! {
     /// Patient: what goes wrong is not its policy.
-    Play = "lab.play" { const TIMEOUT: Duration = Duration::from_secs(120); const ATTEMPTS: i32 = 8; }
+    Play = "lab.play" {
+        const TIMEOUT: Duration = Duration::from_secs(120);
+        const ATTEMPTS: i32 = 8;
+        const SCHEDULABLE: Option<fn() -> serde_json::Value> = Some(|| serde_json::json!({ "type": "object" }));
+    }
     /// Impatient: half a second, and another half to stop.
     Brief = "lab.brief" {
         const TIMEOUT: Duration = Duration::from_millis(500);

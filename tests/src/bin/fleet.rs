@@ -1,6 +1,6 @@
 //! A process of the fleet that tests start, freeze and kill: the engine with the kinds of tests.
 //!
-//! `fleet worker | scheduler | migrate`, configured by `FLEET_*` variables. It says `fleet ready` when it
+//! `fleet worker | scheduler | api | migrate`, configured by `FLEET_*` variables. It says `fleet ready` when it
 //! works, and its metrics when it gets SIGUSR1.
 
 #![expect(clippy::print_stdout, reason = "its output is how tests follow it")]
@@ -15,14 +15,16 @@ use futures::future::BoxFuture;
 use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use streamspace_api::{Api, Parts};
 use streamspace_common::config::LogConfig;
-use streamspace_common::{Actor, TenantId, UserId, telemetry};
+use streamspace_common::{Actor, Config, TenantId, UserId, telemetry};
 use streamspace_queue::schedule::Schedules;
 use streamspace_queue::{
     Db, DbOptions, Ended, Listen, Queue, QueueOptions, Registry, Release, Rights, WorkerOptions, run_worker,
     schema,
 };
 use streamspace_tests::stage::{Brief, Count, EvolvedV1, EvolvedV2, Novel, Play, Stage};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +40,9 @@ fn main() -> Result<()> {
         match std::env::args().nth(1).as_deref() {
             Some("worker") => work(handlers.handle().clone(), stop).await,
             Some("scheduler") => schedule(stop).await.map(|()| Ended::Stopped),
+            Some("api") => serve(stop).await.map(|()| Ended::Stopped),
             Some("migrate") => migrate().await.map(|()| Ended::Stopped),
-            other => bail!("fleet worker | scheduler | migrate, not {other:?}"),
+            other => bail!("fleet worker | scheduler | api | migrate, not {other:?}"),
         }
     })?;
     println!("fleet ended: {ended:?}");
@@ -54,7 +57,7 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
 
 async fn work(handlers: tokio::runtime::Handle, stop: CancellationToken) -> Result<Ended> {
     let release = Release(number("STREAMSPACE_TEST_RELEASE")?.unwrap_or(1));
-    let queue = start_queue(release)?;
+    let queue = start_queue(release, Listen { engine: true, live: false })?;
     let defaults = WorkerOptions::default();
     let lease = milliseconds("FLEET_LEASE_MS")?.unwrap_or(defaults.lease);
     let options = WorkerOptions {
@@ -74,10 +77,23 @@ async fn work(handlers: tokio::runtime::Handle, stop: CancellationToken) -> Resu
 
 async fn schedule(stop: CancellationToken) -> Result<()> {
     let release = Release(1);
-    let queue = start_queue(release)?;
+    let queue = start_queue(release, Listen { engine: true, live: false })?;
     let schedules = Schedules::new(kinds(release, Arc::new(stage().await?)), []);
     println!("fleet ready");
     streamspace_scheduler::run(queue.clone(), schedules, stop).await;
+    queue.close().await;
+    Ok(())
+}
+
+async fn serve(stop: CancellationToken) -> Result<()> {
+    let queue = start_queue(Release(1), Listen { live: true, ..Listen::default() })?;
+    let registry = kinds(Release(1), Arc::new(stage().await?));
+    let schedules = Schedules::new(registry.clone(), []);
+    let checks = streamspace_admin::Checks::new();
+    let api = Api::new(&Config::default(), Parts { queue: queue.clone(), registry, schedules, checks, stop });
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("fleet ready on {}", listener.local_addr()?.port());
+    streamspace_api::serve(listener, api).await?;
     queue.close().await;
     Ok(())
 }
@@ -96,14 +112,13 @@ async fn migrate() -> Result<()> {
     Ok(())
 }
 
-fn start_queue(release: Release) -> Result<Queue> {
+fn start_queue(release: Release, listen: Listen) -> Result<Queue> {
     let db = Db::new(&DbOptions {
         url: variable("FLEET_DATABASE_URL").context("FLEET_DATABASE_URL is not set")?,
         direct_url: variable("FLEET_DIRECT_URL"),
         max_connections: 20,
         application: "fleet".into(),
     })?;
-    let listen = Listen { engine: true, live: false };
     Ok(Queue::start(db, QueueOptions { release, listen, redis_url: variable("FLEET_REDIS_URL") })?)
 }
 

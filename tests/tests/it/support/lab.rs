@@ -94,7 +94,7 @@ impl Lab {
         self.role("scheduler")
     }
 
-    fn role(&self, role: &str) -> Role {
+    pub(super) fn role(&self, role: &str) -> Role {
         Role::new(role, self.database.url(), self.database.url())
     }
 

@@ -1,6 +1,7 @@
 //! What the stories share: a laboratory with a database of its own, its fleet, and the long tests.
 
 mod acts;
+mod api;
 mod fleet;
 mod lab;
 mod long;
@@ -8,6 +9,7 @@ mod rounds;
 mod turns;
 
 pub use acts::enqueue_as;
+pub use api::Api;
 pub use fleet::{LEASE, Role, metric};
 pub use lab::Lab;
 pub use long::long_test;
