@@ -84,3 +84,4 @@ release: ## Build the program to ship: target/release/streamspace
 test-long: ## All tests with their full matrices; takes hours
 	@scripts/setup test
 	STREAMSPACE_TEST_LONG=1 cargo test $(QUICK) $(or $(ARGS),--workspace)
+	STREAMSPACE_TEST_POOLER=1 cargo test $(QUICK) -p streamspace-tests

@@ -9,7 +9,7 @@ use streamspace_common::{Actor, JobId, TenantId};
 use streamspace_queue::{
     self as queue, Db, DbOptions, Job, Listen, Options, Queue, QueueOptions, Release, Request,
 };
-use streamspace_testkit::{Database, Postgres, eventually};
+use streamspace_testkit::{Database, PgBouncer, Postgres, eventually};
 use streamspace_tests::stage::EFFECTS;
 
 use super::{SOON, fleet::Role, turns::Turn};
@@ -22,6 +22,7 @@ pub struct Lab {
     pub pool: PgPool,
     pub queue: Queue,
     pub tenant: TenantId,
+    pooler: Option<PgBouncer>,
     pub database: Database,
     _turn: Turn,
 }
@@ -74,14 +75,19 @@ impl Lab {
         let database = postgres.template(Path::new(MIGRATIONS)).await?.database().await?;
         let pool = PgPoolOptions::new().max_connections(8).connect(database.url()).await?;
         pool.execute(EFFECTS).await?;
-        let queue = client(&database, Release(1))?;
+        // `make test-long` runs everything once more with a pooler in between.
+        let pooler = match std::env::var_os("STREAMSPACE_TEST_POOLER") {
+            Some(_) => Some(PgBouncer::start(&database).await?),
+            None => None,
+        };
+        let queue = client(&database, pooler.as_ref(), Release(1))?;
         let tenant = new_tenant(&pool).await?;
-        Ok(Self { pool, queue, tenant, database, _turn: turn })
+        Ok(Self { pool, queue, tenant, pooler, database, _turn: turn })
     }
 
     /// A program of that release that uses the queue.
     pub fn client(&self, release: Release) -> Result<Queue> {
-        client(&self.database, release)
+        client(&self.database, self.pooler.as_ref(), release)
     }
 
     // Who works here ------------------------------------------------------------------------------
@@ -95,7 +101,8 @@ impl Lab {
     }
 
     pub(super) fn role(&self, role: &str) -> Role {
-        Role::new(role, self.database.url(), self.database.url())
+        let direct = Role::new(role, self.database.url(), self.database.url());
+        self.pooler.iter().fold(direct, |role, pooler| role.behind(pooler.url()))
     }
 
     pub async fn tenant(&self) -> Result<TenantId> {
@@ -243,10 +250,10 @@ impl Lab {
     }
 }
 
-fn client(database: &Database, release: Release) -> Result<Queue> {
+fn client(database: &Database, pooler: Option<&PgBouncer>, release: Release) -> Result<Queue> {
     let db = Db::new(&DbOptions {
-        url: database.url().into(),
-        direct_url: None,
+        url: pooler.map_or(database.url(), PgBouncer::url).into(),
+        direct_url: Some(database.url().into()),
         max_connections: 40,
         application: "test".into(),
     })?;
