@@ -54,10 +54,14 @@ pub(crate) async fn take_slots(
     let ids: Vec<_> = lacking.iter().map(|job| job.id.0).collect();
     let mut keys: Vec<_> = lacking.iter().map(|job| job.key.clone()).collect();
     if !ids.is_empty() {
+        // By the claim's own fence: an abandoned attempt at the same job may still run here, and what
+        // it holds it keeps.
         let given_back = sqlx::query_scalar!(
-            "delete from job_slots where job_id = any($1) and boot_id = $2 returning key",
+            "delete from job_slots s using unnest($2::uuid[], $3::bigint[]) as c(id, fence)
+             where s.job_id = any($1) and s.job_id = c.id and s.fence = c.fence returning s.key",
             &ids,
-            boot.0,
+            &jobs,
+            fences,
         )
         .fetch_all(&mut *tx)
         .await?;

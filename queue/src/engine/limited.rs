@@ -17,7 +17,7 @@ use crate::{
 
 /// A bucket holds this many seconds of its rate: enough that no worker's pace loses tokens, little
 /// enough that no second sees a burst.
-const BUCKET_SECONDS: f64 = 0.1;
+const BUCKET_SECONDS: f64 = 0.08;
 /// After a limit is met, look again this often in case no notice comes.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
