@@ -87,8 +87,16 @@ impl Postgres {
 
     /// A new database, a copy of the template where there is one. Costs milliseconds.
     pub async fn database(&self) -> Result<Database> {
+        self.copy_of(if self.template.initialized() { TEMPLATE } else { "template1" }).await
+    }
+
+    /// A new database with nothing in it.
+    pub async fn empty_database(&self) -> Result<Database> {
+        self.copy_of("template1").await
+    }
+
+    async fn copy_of(&self, template: &str) -> Result<Database> {
         let name = format!("test_{}", self.made.fetch_add(1, Ordering::Relaxed));
-        let template = if self.template.initialized() { TEMPLATE } else { "template1" };
         self.execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await?;
         let url = self.url(&name);
         Ok(Database { name, url, port: self.port, bin: self.bin.clone() })

@@ -123,9 +123,12 @@ async fn a_hundred_thousand_blocked_rows_cost_others_nothing() -> Result<()> {
 
 async fn time_of_idle_jobs(lab: &Lab) -> Result<Duration> {
     let start = Instant::now();
-    let before = lab.in_state("succeeded").await;
+    // Asked through partial indexes: what is blocked or over must not slow the question down.
+    let open = "select (select count(*) from jobs where state = 'queued')
+                     + (select count(*) from jobs where state = 'running')";
+    let before = lab.number(open).await;
     lab.enqueue_many((0..3_000).map(|_| Play(Script::idle()))).await?;
-    lab.count_in("succeeded", before + 3_000, LATER).await;
+    eventually(LATER, "they are done", async || (lab.number(open).await == before).then_some(())).await;
     Ok(start.elapsed())
 }
 

@@ -23,7 +23,7 @@ async fn three_processes_migrate_and_the_one_that_builds_an_index_is_killed() ->
     )?;
     write(path, "0002_index.sql", INDEX)?;
     write(path, "0003_more.sql", "create table more (id int);")?;
-    let database = Postgres::shared().await.database().await?;
+    let database = Postgres::shared().await.empty_database().await?;
 
     // The table exists and is in use before anyone migrates past it.
     let mut user = PgConnection::connect(database.url()).await?;
@@ -69,7 +69,7 @@ async fn three_processes_migrate_and_the_one_that_builds_an_index_is_killed() ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_migration_of_the_product_runs_once_when_five_start_at_once() -> Result<()> {
-    let database = Postgres::shared().await.database().await?;
+    let database = Postgres::shared().await.empty_database().await?;
     let role = Role::new("migrate", database.url(), database.url());
     let fleet: Vec<Process> = (0..5).map(|_| role.spawn()).collect();
     let mut applied = 0;

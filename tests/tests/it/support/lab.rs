@@ -160,14 +160,6 @@ impl Lab {
         .await
     }
 
-    /// Waits until so many jobs of the whole database are in a state.
-    pub async fn count_in(&self, state: &str, count: i64, deadline: Duration) {
-        eventually(deadline, format_args!("{count} jobs are {state}"), async || {
-            (self.in_state(state).await == count).then_some(())
-        })
-        .await;
-    }
-
     pub async fn in_state(&self, state: &str) -> i64 {
         self.number(&format!("select count(*) from jobs where state::text = '{state}'")).await
     }
