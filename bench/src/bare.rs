@@ -54,13 +54,16 @@ fn spawn(
     tokio::spawn(async move { complete_all(&url, claim, &lane, from, until).await })
 }
 
+/// What a worker needs of a job: id, kind, fence, attempt, payload.
+type Claimed = (Uuid, String, i64, i32, Json<Box<RawValue>>);
+
 /// How many it completed in the window.
 async fn complete_all(url: &str, claim: &'static str, lane: &str, from: Instant, until: Instant) -> Result<u64> {
     let mut connection = PgConnection::connect(url).await?;
     let boot = Uuid::now_v7();
     let mut completed = 0;
     loop {
-        let claimed: Vec<(Uuid, String, i64, i32, Json<Box<RawValue>>)> = sqlx::query_as(claim)
+        let claimed: Vec<Claimed> = sqlx::query_as(claim)
             .bind(lane)
             .bind(tenant(0).0)
             .bind(boot)
