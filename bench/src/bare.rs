@@ -28,7 +28,8 @@ pub const OF_ALL: &str = "update jobs j set state = 'running', attempt = j.attem
            order by order_at, id limit $4 for update skip locked) c
      where j.id = c.id returning j.id, j.kind, j.fence, j.attempt, j.args";
 
-const COMPLETE: &str = "update jobs set state = 'succeeded', finished_at = now(), boot_id = null where id = any($1)";
+const COMPLETE: &str =
+    "update jobs set state = 'succeeded', finished_at = now(), boot_id = null where id = any($1)";
 
 /// How fast two connections do it.
 pub async fn rate(stage: &Stage, claim: &'static str, lane: &str, turn: Turn) -> Result<Pace> {
@@ -58,7 +59,13 @@ fn spawn(
 type Claimed = (Uuid, String, i64, i32, Json<Box<RawValue>>);
 
 /// How many it completed in the window.
-async fn complete_all(url: &str, claim: &'static str, lane: &str, from: Instant, until: Instant) -> Result<u64> {
+async fn complete_all(
+    url: &str,
+    claim: &'static str,
+    lane: &str,
+    from: Instant,
+    until: Instant,
+) -> Result<u64> {
     let mut connection = PgConnection::connect(url).await?;
     let boot = Uuid::now_v7();
     let mut completed = 0;
@@ -84,4 +91,3 @@ async fn complete_all(url: &str, claim: &'static str, lane: &str, from: Instant,
     connection.close().await?;
     Ok(completed)
 }
-

@@ -66,9 +66,9 @@ pub struct Pace {
 fn stat(pid: &str) -> Result<(u32, [u64; 4])> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name may hold blanks; it ends with the last parenthesis.
-    let fields: Vec<&str> =
-        text.rsplit_once(')').context("a process's name")?.1.split_whitespace().collect();
-    let number = |at: usize| fields.get(at).and_then(|field| field.parse().ok()).context("a process's figures");
+    let fields: Vec<&str> = text.rsplit_once(')').context("a process's name")?.1.split_whitespace().collect();
+    let number =
+        |at: usize| fields.get(at).and_then(|field| field.parse().ok()).context("a process's figures");
     Ok((u32::try_from(number(1)?)?, [number(11)?, number(12)?, number(13)?, number(14)?]))
 }
 

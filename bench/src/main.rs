@@ -49,7 +49,9 @@ async fn main() -> Result<()> {
     let postgres = stage::server().await?;
     let turn = Turn::new(args.quick);
     let mut rows = Vec::new();
-    for subject in SUBJECTS.into_iter().filter(|name| args.names.is_empty() || args.names.iter().any(|n| n == name)) {
+    for subject in
+        SUBJECTS.into_iter().filter(|name| args.names.is_empty() || args.names.iter().any(|n| n == name))
+    {
         say(&format!("{:>4.0} s  {subject}", began.elapsed().as_secs_f64()));
         rows.extend(match subject {
             "throughput" => rows::throughput::measure(&postgres, turn).await?,

@@ -6,9 +6,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row as _};
 use streamspace_common::{Actor, JobId, TenantId};
-use streamspace_queue::{
-    Db, DbOptions, Job, Listen, Queue, QueueOptions, Release, enqueue, tx::Request,
-};
+use streamspace_queue::{Db, DbOptions, Job, Listen, Queue, QueueOptions, Release, enqueue, tx::Request};
 use streamspace_testkit::{Database, Options, Postgres};
 use uuid::Uuid;
 

@@ -119,7 +119,8 @@ pub fn render(rows: &[Row]) -> String {
         for (column, cell) in line.iter().enumerate() {
             let pad = " ".repeat(widths[column] - cell.chars().count());
             // Figures align at their right end, words at their left.
-            let cell = if (1..=3).contains(&column) { format!("{pad}{cell}") } else { format!("{cell}{pad}") };
+            let cell =
+                if (1..=3).contains(&column) { format!("{pad}{cell}") } else { format!("{cell}{pad}") };
             write!(row, "{cell}  ").expect("writing to a string");
         }
         writeln!(text, "{}", row.trim_end()).expect("writing to a string");

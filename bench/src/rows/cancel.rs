@@ -21,7 +21,8 @@ pub async fn measure(postgres: &Postgres, turn: Turn) -> Result<Vec<Row>> {
     let other = stage.queue("bench canceller", Listen::default())?;
     let actor = Actor::system(tenant(0));
     let mut tx = other.begin(actor.clone(), Request::default());
-    let ids = enqueue_many(&mut tx, (0..jobs).map(|n| Endless { n }), &streamspace_queue::Options::default()).await?;
+    let ids = enqueue_many(&mut tx, (0..jobs).map(|n| Endless { n }), &streamspace_queue::Options::default())
+        .await?;
     tx.commit().await?;
     worker.has_done(jobs).await?;
 

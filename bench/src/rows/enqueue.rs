@@ -25,10 +25,12 @@ use crate::{
 };
 
 const BATCH: u64 = 500;
-const PLAIN: &str = "insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms, max_attempts,
+const PLAIN: &str =
+    "insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms, max_attempts,
                    state, version, priority, unique_mode, kind, queue, lane, creator_type, args)
  values ($1, $2, now(), now(), now(), $3, $4, $5, 'queued', 1, 0, 0, $6, $7, $7, 'system', $8)";
-const PLAIN_BATCH: &str = "insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms, max_attempts,
+const PLAIN_BATCH: &str =
+    "insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms, max_attempts,
                    state, version, priority, unique_mode, kind, queue, lane, creator_type, args)
  select u.id, $2, now(), now(), now(), $3, $4, $5, 'queued', 1, 0, 0, $6, $7, $7, 'system', u.args
  from unnest($1::uuid[], $8::jsonb[]) as u(id, args)";
@@ -109,7 +111,8 @@ async fn insert(pool: PgPool, jobs: u64) -> Result<()> {
     let timeout = i64::try_from(Noop::TIMEOUT.as_millis())?;
     if jobs == 1 {
         let insert = sqlx::query(PLAIN).bind(Uuid::now_v7()).bind(tenant(0).0).bind(Release::current().0);
-        let insert = insert.bind(timeout).bind(Noop::ATTEMPTS).bind(Noop::KIND).bind(Noop::QUEUE).bind(args(1)?);
+        let insert =
+            insert.bind(timeout).bind(Noop::ATTEMPTS).bind(Noop::KIND).bind(Noop::QUEUE).bind(args(1)?);
         insert.execute(&mut *tx).await?;
     } else {
         let ids: Vec<Uuid> = (0..jobs).map(|_| Uuid::now_v7()).collect();

@@ -31,7 +31,9 @@ pub async fn measure(postgres: &Postgres, turn: Turn) -> Result<Vec<Row>> {
         for concurrency in CONCURRENCIES {
             stage.top_up(Noop::KIND, ENOUGH, 1).await?;
             rounds.pace("bare", bare::rate(&stage, bare::OF_ONE_TENANT, Noop::QUEUE, turn).await?);
-            for (kind, queue) in [(Noop::KIND, Noop::QUEUE), (Spin::KIND, Spin::QUEUE), (Nap::KIND, Nap::QUEUE)] {
+            for (kind, queue) in
+                [(Noop::KIND, Noop::QUEUE), (Spin::KIND, Spin::QUEUE), (Nap::KIND, Nap::QUEUE)]
+            {
                 stage.top_up(kind, ENOUGH, 1).await?;
                 let pace = engine::rate(&stage, queue, concurrency, turn).await?;
                 rounds.pace(&format!("{queue} {concurrency}"), pace);
@@ -45,11 +47,16 @@ pub async fn measure(postgres: &Postgres, turn: Turn) -> Result<Vec<Row>> {
         format!("{own:.0} + {server:.0}")
     };
     let mut rows = Vec::new();
-    for (queue, what) in [(Noop::QUEUE, "no-op jobs"), (Spin::QUEUE, "50 µs jobs"), (Nap::QUEUE, "5 ms jobs")] {
+    for (queue, what) in [(Noop::QUEUE, "no-op jobs"), (Spin::QUEUE, "50 µs jobs"), (Nap::QUEUE, "5 ms jobs")]
+    {
         for concurrency in CONCURRENCIES {
             let name = format!("{queue} {concurrency}");
-            let note = format!("µs of processor a job, here + server: {}; bare: {}", cost(&name), cost("bare"));
-            let row = Row::new(format!("{what}, concurrency {concurrency}"), Figure::PerSecond(rounds.median(&name)));
+            let note =
+                format!("µs of processor a job, here + server: {}; bare: {}", cost(&name), cost("bare"));
+            let row = Row::new(
+                format!("{what}, concurrency {concurrency}"),
+                Figure::PerSecond(rounds.median(&name)),
+            );
             let row = row.note(note);
             rows.push(match (queue, concurrency) {
                 (Noop::QUEUE, 100) => row.against(Figure::PerSecond(bare)).target(Target::AtLeast(0.9)),
