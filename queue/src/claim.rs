@@ -84,7 +84,7 @@ pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows
+    let mut claimed: Vec<Claimed> = rows
         .into_iter()
         .map(|row| Claimed {
             id: row.id,
@@ -112,7 +112,10 @@ pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -
             row_version: row.row_version,
             snapshot: row.snapshot,
         })
-        .collect())
+        .collect();
+    // An update returns its rows as it met them; they start in the order of their lanes.
+    claimed.sort_unstable_by_key(|job| (job.order_at, job.id));
+    Ok(claimed)
 }
 
 /// Makes jobs claimable whose time has come. Returns the lanes, and how long until the next one is

@@ -91,7 +91,8 @@ impl Lanes {
     /// it, so a lost notice costs seconds.
     pub(crate) fn find(&mut self, lane: &Lane, at: Timestamp) -> bool {
         match self.known.get(lane) {
-            Some(known) if known.from.at <= at => false,
+            // At the same time is below too: the id may be lower.
+            Some(known) if known.from.at < at => false,
             _ => {
                 self.wake(lane, at);
                 true
