@@ -160,11 +160,18 @@ impl Process {
         self.child().try_wait().expect("a child that nobody else waits for can be asked")
     }
 
+    /// Waits for its end, and for what it said last.
+    ///
     /// # Panics
     /// When it still runs at the deadline.
     pub async fn exited(&self, deadline: Duration) -> ExitStatus {
-        eventually(deadline, format_args!("{} (pid {}) ends", self.name, self.pid), async || self.status())
-            .await
+        let status =
+            eventually(deadline, format_args!("{} (pid {}) ends", self.name, self.pid), async || {
+                self.status()
+            })
+            .await;
+        self.output.settled().await;
+        status
     }
 
     /// `kill -9`, and waits until it is gone.
