@@ -173,3 +173,36 @@ pub(crate) async fn lanes(conn: &mut PgConnection) -> sqlx::Result<Vec<(Lane, Ti
     let found = |tenant, lane, at: jiff_sqlx::Timestamp| (Lane { name: lane, tenant }, at.to_jiff());
     Ok(rows.into_iter().map(|row| found(row.tenant, row.lane, row.order_at)).collect())
 }
+
+#[cfg(test)]
+impl Claimed {
+    /// Of the queue `q`.
+    pub(crate) fn of(tenant: TenantId) -> Self {
+        Self {
+            id: JobId::new(),
+            tenant,
+            lane: Lane { name: "q".into(), tenant },
+            order_at: Timestamp::UNIX_EPOCH,
+            kind: "test".into(),
+            version: 1,
+            queue: "q".into(),
+            fence: 1,
+            attempt: 1,
+            max_attempts: 1,
+            timeout_ms: 1000,
+            release: 0,
+            args: RawValue::NULL.to_owned(),
+            checkpoint: None,
+            keyed: false,
+            timed_out_waiting: false,
+            cancelling: false,
+            unknown_for_ms: None,
+            user: None,
+            request_id: None,
+            traceparent: None,
+            waited_ms: 0,
+            row_version: 1,
+            snapshot: None,
+        }
+    }
+}

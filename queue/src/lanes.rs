@@ -41,12 +41,12 @@ const LANES_PER_CLAIM: usize = 16;
 
 /// The rules of sharing, and who runs what in this process.
 pub(crate) struct Share<'a> {
-    /// Free slots of this process.
+    /// How many more this process may claim, and how many it may hold in all.
     pub free: usize,
-    pub concurrency: usize,
+    pub capacity: usize,
     /// The part of a queue's slots that a tenant may hold while another one waits there.
     pub fair_share: f64,
-    /// Running here: by tenant, and by queue and tenant.
+    /// Held here: by tenant, and by queue and tenant.
     pub of_tenant: &'a dyn Fn(TenantId) -> usize,
     pub of_lane: &'a dyn Fn(&str, TenantId) -> usize,
     /// Whether the lane may be claimed now: not paused, and not limited (those go another way).
@@ -105,13 +105,13 @@ impl Lanes {
     /// One slot of a process is kept for tenants that have nothing running here, so that a new
     /// tenant never waits for another one's long jobs.
     pub(crate) fn ask(&mut self, share: &Share<'_>) -> Vec<Ask> {
-        let reserve = usize::from(share.concurrency > 1);
+        let reserve = usize::from(share.capacity > 1);
         let only_newcomers = share.free <= reserve;
         let budget = if only_newcomers { share.free.min(1) } else { share.free - reserve };
         if budget == 0 {
             return Vec::new();
         }
-        let cap = ((share.concurrency as f64 * share.fair_share).ceil() as usize).max(1);
+        let cap = ((share.capacity as f64 * share.fair_share).ceil() as usize).max(1);
         let mut asks: Vec<Ask> = Vec::new();
         let mut passed = VecDeque::new();
         while asks.len() < LANES_PER_CLAIM.min(budget) {
@@ -197,7 +197,7 @@ mod tests {
     fn ask(lanes: &mut Lanes, free: usize, running: &dyn Fn(TenantId) -> usize) -> Vec<Ask> {
         lanes.ask(&Share {
             free,
-            concurrency: 10,
+            capacity: 10,
             fair_share: 0.5,
             of_tenant: running,
             of_lane: &|_, tenant| running(tenant),

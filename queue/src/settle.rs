@@ -95,6 +95,22 @@ pub(crate) struct End {
     pub keep_slots: bool,
 }
 
+impl End {
+    /// Back into its lane, as if it had never been claimed.
+    pub(crate) fn release(job: JobId, fence: i64) -> Self {
+        Self {
+            job,
+            fence,
+            start_us: 0,
+            verdict: Verdict::Release,
+            error: None,
+            warning: None,
+            progress: None,
+            keep_slots: false,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Failed,

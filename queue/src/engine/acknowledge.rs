@@ -16,7 +16,7 @@ use crate::{
     claim::Claimed,
     events::{self, Park},
     notice::Notices,
-    settle::{self, End, Finish, Verdict},
+    settle::{self, End, Finish},
 };
 
 /// Most of one statement.
@@ -61,18 +61,11 @@ impl Engine {
         let _ = self.acks.send(ack);
     }
 
-    pub(super) fn release_unstarted(&self, claimed: Claimed) {
-        self.ended(&claimed.queue, claimed.tenant);
-        self.settle(Ack::End(End {
-            job: claimed.id,
-            fence: claimed.fence,
-            start_us: 0,
-            verdict: Verdict::Release,
-            error: None,
-            warning: None,
-            progress: None,
-            keep_slots: false,
-        }));
+    /// Jobs that were claimed and not started go back as they came.
+    pub(super) fn release(&self, jobs: Vec<Claimed>) {
+        for job in jobs {
+            self.settle(Ack::End(End::release(job.id, job.fence)));
+        }
     }
 
     pub(super) async fn acknowledge(self: Arc<Self>, mut acks: mpsc::UnboundedReceiver<Ack>) {

@@ -12,22 +12,20 @@ use apalis_core::{
     worker::context::WorkerContext,
 };
 use futures::future::BoxFuture;
-use tokio::sync::mpsc;
 use tower::{Service, layer::util::Identity};
 
 use super::Engine;
 use crate::claim::Claimed;
 
-/// Reads a channel and never fails: claiming, with all that can go wrong, is `fetch`'s. When the
-/// channel is closed the stream ends, and with it apalis's worker.
+/// Takes what waits for a slot and never fails: claiming, with all that can go wrong, is `fetch`'s.
+/// When the slots are closed the stream ends, and with it apalis's worker.
 pub(super) struct Claims {
     engine: Arc<Engine>,
-    claimed: mpsc::Receiver<Claimed>,
 }
 
 impl Claims {
-    pub(super) fn new(engine: Arc<Engine>, claimed: mpsc::Receiver<Claimed>) -> Self {
-        Self { engine, claimed }
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
     }
 }
 
@@ -44,7 +42,7 @@ impl Backend for Claims {
         cx: &mut Context<'_>,
         worker: &WorkerContext,
     ) -> Poll<Option<Result<Task<Claimed>, Infallible>>> {
-        self.claimed.poll_recv(cx).map(|claimed| {
+        self.engine.next_to_start(cx).map(|claimed| {
             if claimed.is_none() {
                 // The end of the stream alone does not end apalis's worker; it waits for this word.
                 let _ = worker.stop();
@@ -58,11 +56,7 @@ impl Backend for Claims {
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
-        // Claims that were not handed over go back when `fetch` finds the channel closed.
-        self.claimed.close();
-        while let Ok(claimed) = self.claimed.try_recv() {
-            self.engine.release_unstarted(claimed);
-        }
+        self.engine.start_no_more();
         Poll::Ready(Ok(()))
     }
 }

@@ -10,7 +10,7 @@ use streamspace_common::{BootId, JobId};
 use tracing::{info, warn};
 
 use super::{Engine, Stop};
-use crate::settle::{End, Verdict};
+use crate::settle::End;
 
 /// A beat that gets no answer must not hold up the next.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -154,16 +154,7 @@ impl Engine {
         drop(known);
         for (job, fence) in unknown.intersection(suspects) {
             warn!(job.id = %job, "releasing a job that was claimed but never arrived");
-            self.settle(super::acknowledge::Ack::End(End {
-                job: *job,
-                fence: *fence,
-                start_us: 0,
-                verdict: Verdict::Release,
-                error: None,
-                warning: None,
-                progress: None,
-                keep_slots: false,
-            }));
+            self.settle(super::acknowledge::Ack::End(End::release(*job, *fence)));
         }
         *suspects = unknown;
         Ok(())

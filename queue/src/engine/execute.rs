@@ -35,7 +35,12 @@ const MAX_MESSAGE: usize = 4096;
 impl Engine {
     pub(super) async fn execute(self: Arc<Self>, claimed: Claimed) {
         let live = self.attempts.lock().expect("no panic while it was held").get(&claimed.id).cloned();
-        let Some(live) = live else { return };
+        let Some(live) = live else { return self.ended(&claimed, Duration::ZERO) };
+        if live.stopped() == Some(Stop::Lost) {
+            // While it waited for its slot.
+            self.ended(&claimed, Duration::ZERO);
+            return self.forget(&claimed);
+        }
         let kind = match self.registry.get(&claimed.kind) {
             Some(kind) if claimed.version <= kind.policy().version => kind.clone(),
             _ => return self.unknown(claimed, &live).await,
@@ -100,12 +105,12 @@ impl Engine {
         let error = Some(run.error("rights", "whoever made this job may no longer act in this tenant"));
         let end = run.end(Verdict::Cancelled, error);
         self.finished(&run, "cancelled");
-        self.ended(&run.claimed.queue, run.claimed.tenant);
+        self.ended(&run.claimed, run.started.elapsed());
         self.settle(Ack::End(end));
     }
 
     /// Records the end of an attempt.
-    fn conclude(&self, run: Run, kind: &dyn Kind, ending: Ending) {
+    fn conclude(self: &Arc<Self>, run: Run, kind: &dyn Kind, ending: Ending) {
         let took = run.started.elapsed();
         metrics::histogram!("streamspace_duration_seconds", "kind" => run.claimed.kind.clone())
             .record(took.as_secs_f64());
@@ -113,18 +118,21 @@ impl Engine {
             // Completed together with its effect; there is nothing left to write.
             info!("succeeded in {took:?}");
             self.finished(&run, "succeeded");
-            self.ended(&run.claimed.queue, run.claimed.tenant);
+            self.ended(&run.claimed, took);
             self.forget(&run.claimed);
             return;
         }
         let stopped = run.live.stopped();
         if stopped == Some(Stop::Lost) {
             warn!("the job was taken over by another worker; this attempt ends without effect");
-            self.ended(&run.claimed.queue, run.claimed.tenant);
             self.forget(&run.claimed);
+            match ending {
+                Ending::Abandoned(task) => self.abandon(run, task),
+                _ => self.ended(&run.claimed, took),
+            }
             return;
         }
-        let abandoned = matches!(ending, Ending::Abandoned(_));
+        let mut abandoned = None;
         let ack = match judge(&run.policy(kind), ending, stopped) {
             Judged::Finish(done) => {
                 self.finished(&run, "succeeded");
@@ -153,12 +161,12 @@ impl Engine {
                 self.finished(&run, outcome);
                 let error = error.map(|(kind, message)| run.error(kind, &message));
                 let mut end = run.end(verdict, error);
-                end.keep_slots = abandoned;
-                if let Some(task) = task {
+                if task.is_some() {
+                    end.keep_slots = true;
                     end.warning =
                         Some("its handler ignores cancellation and was abandoned; it may still run".into());
-                    self.abandon(&run.claimed, task);
                 }
+                abandoned = task;
                 Ack::End(end)
             }
             Judged::Park { event, timeout } => {
@@ -176,12 +184,15 @@ impl Engine {
             }
             Judged::Nothing => {
                 self.finished(&run, "stale");
-                self.ended(&run.claimed.queue, run.claimed.tenant);
+                self.ended(&run.claimed, took);
                 self.forget(&run.claimed);
                 return;
             }
         };
-        self.ended(&run.claimed.queue, run.claimed.tenant);
+        match abandoned {
+            Some(task) => self.abandon(run, task),
+            None => self.ended(&run.claimed, took),
+        }
         self.settle(ack);
     }
 
@@ -199,28 +210,27 @@ impl Engine {
     }
 
     /// Waits for a task that should have ended, and frees what it holds when it does.
-    fn abandon(&self, claimed: &Claimed, task: JoinHandle<Result<Done, Failure>>) {
+    fn abandon(self: &Arc<Self>, run: Run, task: JoinHandle<Result<Done, Failure>>) {
         let abandoned = self.abandoned.fetch_add(1, Ordering::AcqRel) + 1;
         if abandoned >= super::MOST_ABANDONED {
             warn!("{abandoned} handlers ignore cancellation: draining, so that the process can be replaced");
             self.draining.cancel();
         }
-        let (queue, id, fence, keyed) = (self.queue.clone(), claimed.id, claimed.fence, claimed.keyed);
-        let (abandoned, ended) = (self.abandoned.clone(), self.abandoned_ended.clone());
+        let engine = self.clone();
         tokio::spawn(async move {
             let _ = task.await;
-            info!(job.id = %id, "an abandoned handler ended");
-            if keyed {
-                match keys::free_abandoned(queue.db(), id, fence).await {
-                    Ok(keys) => {
-                        queue.tell(Notices { unblock: keys.into_iter().collect(), ..Notices::default() })
-                    }
+            let job = &run.claimed;
+            info!(job.id = %job.id, "an abandoned handler ended");
+            if job.keyed {
+                match keys::free_abandoned(engine.queue.db(), job.id, job.fence).await {
+                    Ok(keys) => engine
+                        .queue
+                        .tell(Notices { unblock: keys.into_iter().collect(), ..Notices::default() }),
                     Err(error) => warn!(%error, "its slots are freed when this process ends"),
                 }
             }
-            // Several may end before anyone is woken, so each takes itself off the count.
-            abandoned.fetch_sub(1, Ordering::AcqRel);
-            ended.notify_one();
+            engine.abandoned.fetch_sub(1, Ordering::AcqRel);
+            engine.ended(job, run.started.elapsed());
         });
     }
 }

@@ -8,27 +8,28 @@ use std::{
 
 use sqlx::{PgConnection, pool::PoolConnection};
 use streamspace_common::JobId;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Engine, Live, acknowledge::Ack};
+use super::{Engine, Live};
 use crate::{
     attempt::Hold,
     claim::{self, Claimed},
     keys,
     lanes::{Ask, Position, Share},
     notice::{Lane, Notices},
-    settle::{End, Verdict},
 };
 
 /// Most rows of one claim.
 const MOST: usize = 200;
-/// A claim waits this long for more slots while they are being freed faster than this.
+/// A claim waits this long for more room while slots are being freed faster than this, and that
+/// long as long as there are jobs to start meanwhile.
 const GATHER: Duration = Duration::from_millis(1);
+const GATHER_MEANWHILE: Duration = Duration::from_millis(10);
 
 impl Engine {
-    /// Ends, and so closes the channel, once no more is to be claimed.
-    pub(super) async fn fetch(self: Arc<Self>, claims: mpsc::Sender<Claimed>) {
+    /// Ends once no more is to be claimed.
+    pub(super) async fn fetch(self: Arc<Self>) {
         let mut connection = None;
         let mut backoff = Duration::from_millis(50);
         // When a limited queue may be asked again.
@@ -43,8 +44,7 @@ impl Engine {
             if had_backlog {
                 self.gather().await;
             }
-            let free = self.free_slots();
-            match self.fetch_once(&mut connection, free, &mut limited_from, &claims).await {
+            match self.fetch_once(&mut connection, &mut limited_from).await {
                 Ok(Fetched::Some { full }) => {
                     had_backlog = full;
                     backoff = Duration::from_millis(50);
@@ -73,43 +73,46 @@ impl Engine {
     }
 
     /// Under load slots are freed one by one, and a claim for each would cost more than the jobs:
-    /// waits until half of them are free, but not for long.
+    /// waits until there is room for half of what can be held, but not for long.
     async fn gather(&self) {
-        let enough = self.options.concurrency.min(MOST).div_ceil(2);
-        let until = Instant::now() + GATHER;
-        self.enough.store(enough, Ordering::Release);
-        while self.free_slots() < enough {
-            if tokio::time::timeout_at(until, self.fetch.notified()).await.is_err() {
+        let began = Instant::now();
+        loop {
+            let (free, enough, patience) = {
+                let slots = self.slots();
+                let patience = if slots.waiting() == 0 { GATHER } else { GATHER_MEANWHILE };
+                (slots.free(), slots.capacity().min(MOST).div_ceil(2), patience)
+            };
+            self.enough.store(enough, Ordering::Release);
+            if free >= enough
+                || tokio::time::timeout_at(began + patience, self.fetch.notified()).await.is_err()
+            {
                 break;
             }
         }
         self.enough.store(0, Ordering::Release);
     }
 
-    /// Slots for jobs to start in. Ended jobs that are not yet written count once there are many:
-    /// a database that falls behind must not let them pile up.
-    fn free_slots(&self) -> usize {
-        let waiting = self.unacknowledged.load(Ordering::Acquire);
-        if waiting > (self.options.concurrency * 2).max(256) {
-            return 0;
+    fn room(&self) -> Room {
+        // A database that falls behind must not let ends pile up that are not yet written.
+        if self.unacknowledged.load(Ordering::Acquire) > (self.options.concurrency * 2).max(256) {
+            return Room { free: 0, idle: 0, capacity: self.options.concurrency };
         }
-        let running = self.load.lock().expect("no panic while it was held").running;
-        let abandoned = self.abandoned.load(Ordering::Acquire);
-        self.options.concurrency.saturating_sub(running + abandoned)
+        let slots = self.slots();
+        Room { free: slots.free(), idle: slots.idle(), capacity: slots.capacity() }
     }
 
     async fn fetch_once(
         &self,
         connection: &mut Option<PoolConnection<sqlx::Postgres>>,
-        free: usize,
         limited_from: &mut HashMap<String, Instant>,
-        claims: &mpsc::Sender<Claimed>,
     ) -> sqlx::Result<Fetched> {
-        if free == 0 {
+        let room = self.room();
+        if room.free == 0 {
             return Ok(Fetched::Nothing { again: None });
         }
         let controls = self.controls();
-        let asks = self.ask(free, &|lane| !controls.is_paused(lane) && !controls.is_limited(lane));
+        let open = |lane: &Lane| !controls.is_paused(lane) && !controls.is_limited(lane);
+        let asks = self.ask(room.free, room.capacity, &open);
         let conn = match connection {
             Some(open) => open,
             None => connection.insert(self.queue.db().direct().acquire().await.inspect_err(|_| {
@@ -120,25 +123,28 @@ impl Engine {
             let wanted: usize = asks.iter().map(|ask| ask.most).sum();
             let rows = self.claim(conn, asks).await?;
             let got = rows.len();
-            self.start(conn, rows, claims).await?;
+            self.start(conn, rows).await?;
             return Ok(Fetched::Some { full: got == wanted });
         }
-        if let Some(rows) = self.claim_limited(conn, free, &controls, limited_from).await? {
-            self.start(conn, rows, claims).await?;
+        // Never ahead: what waits here would count as running everywhere.
+        if room.idle > 0
+            && let Some(rows) = self.claim_limited(conn, room.idle, &controls, limited_from).await?
+        {
+            self.start(conn, rows).await?;
             return Ok(Fetched::Some { full: false });
         }
         // A paused lane is nothing to wait for; a limited one opens by itself.
         Ok(Fetched::Nothing { again: limited_from.values().min().copied() })
     }
 
-    pub(super) fn ask(&self, free: usize, open: &dyn Fn(&Lane) -> bool) -> Vec<Ask> {
-        let load = self.load.lock().expect("no panic while it was held");
+    pub(super) fn ask(&self, free: usize, capacity: usize, open: &dyn Fn(&Lane) -> bool) -> Vec<Ask> {
+        let slots = self.slots();
         self.lanes.lock().expect("no panic while it was held").ask(&Share {
             free: free.min(MOST + 1),
-            concurrency: self.options.concurrency,
+            capacity,
             fair_share: self.options.fair_share,
-            of_tenant: &|tenant| load.of_tenant(tenant),
-            of_lane: &|queue, tenant| load.of_lane(queue, tenant),
+            of_tenant: &|tenant| slots.of_tenant(tenant),
+            of_lane: &|queue, tenant| slots.of_lane(queue, tenant),
             open,
         })
     }
@@ -173,47 +179,24 @@ impl Engine {
         }
     }
 
-    /// Hands claimed jobs to apalis's worker, those with a concurrency key once they have its slot.
-    async fn start(
-        &self,
-        conn: &mut PgConnection,
-        mut rows: Vec<Claimed>,
-        claims: &mpsc::Sender<Claimed>,
-    ) -> sqlx::Result<()> {
+    /// Puts claimed jobs in line, those with a concurrency key once they have its slot.
+    async fn start(&self, conn: &mut PgConnection, mut rows: Vec<Claimed>) -> sqlx::Result<()> {
         if rows.iter().any(|row| row.keyed) {
             let lacking = self.take_slots(conn, &rows).await?;
             rows.retain(|row| !lacking.contains(&row.id));
         }
+        let mut started = Notices::default();
         {
-            let mut load = self.load.lock().expect("no panic while it was held");
             let mut attempts = self.attempts.lock().expect("no panic while it was held");
             for row in &rows {
-                load.add(&row.queue, row.tenant);
                 attempts.insert(row.id, Arc::new(Live::new(row)));
+                started.changed(row.id, row.row_version);
             }
-        }
-        let mut started = Notices::default();
-        for row in &rows {
-            started.changed(row.id, row.row_version);
         }
         self.queue.tell(started);
-        for row in rows {
-            let id = row.id;
-            if let Err(unsent) = claims.send(row).await {
-                // The worker is gone: the job goes back as it came.
-                let row = unsent.0;
-                self.ended(&row.queue, row.tenant);
-                self.settle(Ack::End(End {
-                    job: id,
-                    fence: row.fence,
-                    start_us: 0,
-                    verdict: Verdict::Release,
-                    error: None,
-                    warning: None,
-                    progress: None,
-                    keep_slots: false,
-                }));
-            }
+        let added = self.slots().add(rows);
+        if let Err(late) = added {
+            self.release(late);
         }
         Ok(())
     }
@@ -229,19 +212,15 @@ impl Engine {
         }
         Ok(lacking)
     }
+}
 
-    /// A handler ended: its slot is free, though its end is not yet written.
-    pub(super) fn ended(&self, queue: &str, tenant: streamspace_common::TenantId) {
-        let running = {
-            let mut load = self.load.lock().expect("no panic while it was held");
-            load.remove(queue, tenant);
-            load.running
-        };
-        // A fetcher that gathers is not woken for each.
-        if self.options.concurrency.saturating_sub(running) >= self.enough.load(Ordering::Acquire) {
-            self.fetch.notify_one();
-        }
-    }
+/// What may be claimed.
+struct Room {
+    /// Ahead included.
+    free: usize,
+    /// To start at once.
+    idle: usize,
+    capacity: usize,
 }
 
 enum Fetched {

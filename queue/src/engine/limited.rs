@@ -35,7 +35,7 @@ impl Engine {
     pub(super) async fn claim_limited(
         &self,
         conn: &mut PgConnection,
-        free: usize,
+        idle: usize,
         controls: &Controls,
         not_before: &mut HashMap<String, Instant>,
     ) -> sqlx::Result<Option<Vec<Claimed>>> {
@@ -45,7 +45,7 @@ impl Engine {
             if not_before.contains_key(queue) && !self.take_freed(queue) {
                 continue;
             }
-            let asks = self.ask(free, &|lane| {
+            let asks = self.ask(idle, self.options.concurrency, &|lane| {
                 lane.queue() == queue && controls.is_limited(lane) && !controls.is_paused(lane)
             });
             if asks.is_empty() {

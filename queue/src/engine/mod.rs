@@ -14,19 +14,20 @@ mod acknowledge;
 mod backend;
 mod beat;
 mod controls;
+mod drain;
 mod execute;
 mod fetch;
 mod judge;
 mod limited;
-mod load;
 mod promote;
 mod pulse;
+mod slots;
 mod unknown;
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex, MutexGuard, RwLock,
         atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -46,7 +47,6 @@ use tracing::{info, warn};
 use crate::{
     attempt::Hold,
     bus::Hear,
-    claim::Claimed,
     handle::Queue,
     lanes::Lanes,
     notice::{Lane, Notices},
@@ -54,7 +54,7 @@ use crate::{
 };
 use acknowledge::Ack;
 use controls::Controls;
-use load::Load;
+use slots::Slots;
 
 /// How a worker behaves. One field per configuration key of the section `jobs`.
 #[derive(Clone)]
@@ -102,8 +102,9 @@ pub trait Rights: Send + Sync {
 /// better replaced.
 const MOST_ABANDONED: usize = 8;
 
-/// How long a handler that blocks its thread can stop those beside it.
-const PROD: Duration = Duration::from_millis(100);
+/// How long a handler that blocks its thread can stop those beside it, and how long a job that was
+/// claimed ahead waits for its slot before it goes back: at most twice this.
+const TEND: Duration = Duration::from_millis(100);
 
 /// Why a worker ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -123,13 +124,13 @@ pub(crate) struct Engine {
     handlers: tokio::runtime::Handle,
     boot: RwLock<BootId>,
     lanes: Mutex<Lanes>,
-    load: Mutex<Load>,
+    slots: Mutex<Slots>,
     controls: RwLock<Arc<Controls>>,
     attempts: Mutex<HashMap<JobId, Arc<Live>>>,
     acks: mpsc::UnboundedSender<Ack>,
     /// Ended, but not yet written.
     unacknowledged: AtomicUsize,
-    abandoned: Arc<AtomicUsize>,
+    abandoned: AtomicUsize,
     /// There is something to fetch, or room for it.
     fetch: Notify,
     /// The free slots that the fetcher waits for; fewer do not wake it.
@@ -139,7 +140,6 @@ pub(crate) struct Engine {
     /// Something is due earlier than was known.
     due: Notify,
     pulse: Notify,
-    abandoned_ended: Arc<Notify>,
     /// Queues with limits in which a job ended.
     freed: Mutex<HashSet<String>>,
     /// Told to stop, not yet recorded.
@@ -204,7 +204,7 @@ pub async fn run_worker(
     stop: CancellationToken,
 ) -> Ended {
     let (acks, to_write) = mpsc::unbounded_channel();
-    let (claims, claimed) = mpsc::channel::<Claimed>(options.concurrency.max(1));
+    let slots = Slots::new(options.concurrency.max(1));
     let engine = Arc::new(Engine {
         queue: queue.clone(),
         registry,
@@ -213,18 +213,17 @@ pub async fn run_worker(
         handlers,
         boot: RwLock::new(BootId::new()),
         lanes: Mutex::default(),
-        load: Mutex::default(),
+        slots: Mutex::new(slots),
         controls: RwLock::default(),
         attempts: Mutex::default(),
         acks,
         unacknowledged: AtomicUsize::new(0),
-        abandoned: Arc::default(),
+        abandoned: AtomicUsize::new(0),
         fetch: Notify::new(),
         enough: AtomicUsize::new(0),
         looks: AtomicUsize::new(0),
         due: Notify::new(),
         pulse: Notify::new(),
-        abandoned_ended: Arc::default(),
         freed: Mutex::default(),
         delivered: Mutex::default(),
         informed: CancellationToken::new(),
@@ -245,12 +244,12 @@ pub async fn run_worker(
     loops.spawn(engine.clone().beat());
     loops.spawn(engine.clone().pulse());
     loops.spawn(engine.clone().promote());
-    loops.spawn(engine.clone().fetch(claims));
-    loops.spawn(engine.clone().prod_handlers());
+    loops.spawn(engine.clone().fetch());
+    loops.spawn(engine.clone().tend_slots());
 
     let context = WorkerContext::new("streamspace");
     let worker = WorkerBuilder::new(context.clone())
-        .backend(backend::Claims::new(engine.clone(), claimed))
+        .backend(backend::Claims::new(engine.clone()))
         .build(backend::Execute::new(engine.clone()));
     let running = tokio::spawn(worker.run());
 
@@ -277,6 +276,10 @@ impl Engine {
         *self.boot.read().expect("no panic while it was held")
     }
 
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().expect("no panic while it was held")
+    }
+
     fn controls(&self) -> Arc<Controls> {
         self.controls.read().expect("no panic while it was held").clone()
     }
@@ -297,56 +300,29 @@ impl Engine {
         }
     }
 
-    /// Stops claiming; lets running jobs go on for the soft limit; then hands them back.
-    async fn drain(&self) {
-        self.draining.cancel();
-        self.fetch.notify_one();
-        let soft = tokio::time::Instant::now() + self.options.shutdown_timeout;
-        if !self.settled_by(soft).await {
-            info!("{} jobs still run after the soft limit: handing them back", self.live().len());
-            self.hand_back.cancel();
-            for live in self.live() {
-                live.stop(Stop::HandedBack);
-            }
-            // Handlers have their grace, then they are dropped; what ignores even that is abandoned.
-            if !self.settled_by(tokio::time::Instant::now() + Duration::from_secs(30)).await {
-                warn!("{} jobs could not be settled; their lease will run out", self.live().len());
-            }
-        }
-    }
-
+    /// What a slot that is held for too long does to others.
+    ///
     /// A handler that blocks its thread can stop all others: when that thread was the one that waits
     /// for the runtime's I/O, no other takes its place until something is spawned. So something is,
-    /// as long as handlers run.
-    async fn prod_handlers(self: Arc<Self>) {
-        let mut interval = tokio::time::interval(PROD);
+    /// as long as handlers run. And what was claimed ahead does not wait for a long job to end.
+    async fn tend_slots(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(TEND);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = interval.tick() => {}
                 () = self.over.cancelled() => return,
             }
-            if self.load.lock().expect("no panic while it was held").running > 0 {
+            if self.slots().running() > 0 {
                 self.handlers.spawn(async {});
             }
+            let stuck = self.slots().stuck(TEND);
+            self.release(stuck);
         }
     }
 
     fn live(&self) -> Vec<Arc<Live>> {
         self.attempts.lock().expect("no panic while it was held").values().cloned().collect()
-    }
-
-    /// Whether nothing runs and everything is written before the deadline.
-    async fn settled_by(&self, deadline: tokio::time::Instant) -> bool {
-        loop {
-            if self.attempts.lock().expect("no panic while it was held").is_empty() {
-                return true;
-            }
-            if tokio::time::Instant::now() >= deadline {
-                return false;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
     }
 
     /// Whether a job ended in this limited queue since it was asked last.

@@ -78,7 +78,6 @@ impl Engine {
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
                 () = self.pulse.notified() => {}
-                () = self.abandoned_ended.notified() => self.fetch.notify_one(),
                 () = self.over.cancelled() => return,
             }
         }

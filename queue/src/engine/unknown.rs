@@ -40,7 +40,7 @@ impl Engine {
         if verdict == Verdict::Failed {
             self.finished(&run, "failed");
         }
-        self.ended(&run.claimed.queue, run.claimed.tenant);
+        self.ended(&run.claimed, run.started.elapsed());
         self.settle(Ack::End(end));
     }
 

@@ -69,3 +69,27 @@ async fn priority_goes_first_and_age_wins_in_the_end() -> Result<()> {
     assert_eq!(order, [aged.0, high.0, low.0]);
     Ok(())
 }
+
+/// A worker of short jobs claims ahead of its slots. When its jobs turn long, what it claimed and
+/// cannot start goes to whoever can, as if it had never been claimed.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_claimed_ahead_do_not_wait_for_long_ones() -> Result<()> {
+    let lab = Lab::new().await?;
+    let _busy = lab.worker().concurrency(3).named("busy").start().await;
+    // Its pace is known now: it claims dozens ahead, and the long ones come in the middle.
+    lab.enqueue_many((0..300).map(|_| play([]))).await?;
+    lab.enqueue_many((0..3).map(|_| play([Sleep(5_000)]))).await?;
+    let behind = lab.enqueue_many((0..30).map(|_| play([note("behind")]))).await?;
+    lab.sees_number(
+        "select count(*) from jobs where state = 'running' and args::text like '%sleep%'",
+        2,
+        SOON,
+    )
+    .await;
+    let _idle = lab.worker().concurrency(10).named("idle").start().await;
+    lab.sees("behind", 30, ms(3_000)).await;
+    for job in behind {
+        assert_eq!(lab.reaches(job, "succeeded", SOON).await.attempt, 1, "going back costs no attempt");
+    }
+    Ok(())
+}
