@@ -40,7 +40,8 @@ pub(crate) struct Claimed {
     pub snapshot: Option<String>,
 }
 
-/// Claims at most what each ask allows. Rows that another claim is taking are skipped.
+/// Claims at most what each ask allows. Rows that another claim is taking are skipped. A worker that
+/// was taken for dead gets nothing: what it claimed would be taken from it, at the cost of an attempt.
 ///
 /// The rows are updated by `any (array (…))`, one probe of the primary key each. Joined instead, the
 /// planner expects a tenth of the lane from a `limit` that it does not know, and reads the whole
@@ -59,7 +60,8 @@ pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -
                select id, unique_mode from jobs
                where state = 'queued' and lane = l.lane and tenant_id = l.tenant_id
                  and (order_at, id) >= (l.at, l.id)
-               order by order_at, id limit l.most for update skip locked) j),
+               order by order_at, id limit l.most for update skip locked) j
+             where exists (select from workers where boot_id = $1)),
            released as (
              delete from job_keys k using picked p where p.unique_mode = 1 and k.job_id = p.id)
            update jobs j set state = 'running', attempt = j.attempt + 1, fence = j.fence + 1,
