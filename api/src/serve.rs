@@ -2,7 +2,6 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use streamspace_domain::{idempotency, tickets};
 use tokio::{
     net::TcpListener,
     time::{MissedTickBehavior, interval},
@@ -27,32 +26,21 @@ pub async fn serve(listener: TcpListener, api: Api) -> io::Result<()> {
     tokio::select! {
         served = server => served?,
         () = overdue => warn!("requests that were not answered within {DRAIN:?} are dropped"),
-        () = keep_house(&api) => {}
+        () = keep_used(&api) => {}
     }
     write_used(&api).await;
     Ok(())
 }
 
 const USED: Duration = Duration::from_secs(5);
-/// One round removes a thousand rows of each kind; a busy API does several.
-const PRUNE_EVERY: u32 = 4;
 
-/// Writes down which keys were used, and removes answers and tickets that have had their day.
-async fn keep_house(api: &Api) {
+/// Writes down which keys were used, again and again.
+async fn keep_used(api: &Api) {
     let mut round = interval(USED);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for n in 0_u32.. {
+    loop {
         round.tick().await;
         write_used(api).await;
-        if n % PRUNE_EVERY == 0 {
-            let pruned = async {
-                idempotency::prune(&api.queue).await?;
-                tickets::prune(&api.queue).await
-            };
-            if let Err(error) = pruned.await {
-                warn!(error = %error, "old answers and tickets stay a little longer");
-            }
-        }
     }
 }
 

@@ -95,7 +95,7 @@ const MOST: i64 = 5000;
 /// Whoever parks for an event looks at what happened since its claim, which is hours ago at most.
 const EVENT_HOURS: i32 = 24;
 
-/// Deletes keys, events and stored answers whose time is over; answers whether there may be more.
+/// Deletes keys and events whose time is over; answers whether there may be more.
 pub async fn prune_leftovers(conn: &mut PgConnection) -> sqlx::Result<bool> {
     let keys = sqlx::query!(
         "delete from job_keys where ctid = any(array(
@@ -112,18 +112,10 @@ pub async fn prune_leftovers(conn: &mut PgConnection) -> sqlx::Result<bool> {
         MOST,
         EVENT_HOURS,
     )
-    .execute(&mut *conn)
-    .await?
-    .rows_affected();
-    let answers = sqlx::query!(
-        "delete from idempotency_keys where ctid = any(array(
-           select ctid from idempotency_keys where expires_at < now() limit $1 for update skip locked))",
-        MOST,
-    )
     .execute(conn)
     .await?
     .rows_affected();
-    Ok([keys, events, answers].contains(&(MOST as u64)))
+    Ok([keys, events].contains(&(MOST as u64)))
 }
 
 /// How long the ledger of schedules is kept.

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 /// Answers longer than this are not kept.
 pub const MAX_BODY: usize = 64 * 1024;
+const MOST_PRUNED: i64 = 1000;
 
 /// What is the same when a request is sent again.
 #[derive(Clone, Debug)]
@@ -129,10 +130,8 @@ pub async fn release(queue: &Queue, claim: &Claim) -> sqlx::Result<()> {
     tx.commit().await
 }
 
-/// Removes answers that are no longer replayed; answers how many.
-pub async fn prune(queue: &Queue) -> sqlx::Result<u64> {
-    let mut tx = queue.db().begin().await?;
-    let gone = store::prune(&mut tx).await?;
-    tx.commit().await?;
-    Ok(gone)
+/// Removes answers that are no longer replayed, a thousand at most; answers whether there may be more.
+pub async fn prune(tx: &mut Tx) -> sqlx::Result<bool> {
+    let gone = store::prune(tx.conn().await?, MOST_PRUNED).await?;
+    Ok(gone >= MOST_PRUNED.unsigned_abs())
 }

@@ -117,11 +117,12 @@ pub(super) async fn release(conn: &mut PgConnection, claim: &Claim) -> sqlx::Res
     Ok(())
 }
 
-pub(super) async fn prune(conn: &mut PgConnection) -> sqlx::Result<u64> {
+pub(super) async fn prune(conn: &mut PgConnection, most: i64) -> sqlx::Result<u64> {
     let gone = sqlx::query!(
         "delete from idempotency_keys where (tenant_id, actor, method, path, key) in (
              select tenant_id, actor, method, path, key from idempotency_keys where expires_at <= queue.now()
-             order by expires_at limit 1000 for update skip locked)"
+             order by expires_at limit $1 for update skip locked)",
+        most,
     )
     .execute(conn)
     .await?;

@@ -39,6 +39,7 @@ pub struct Ticket {
 }
 
 const FORM: &str = "st_";
+const MOST_PRUNED: i64 = 1000;
 
 /// Makes a ticket for one path with the rights of the caller's key.
 pub async fn issue(tx: &mut Tx, path: &str) -> Result<Ticket, Error> {
@@ -61,12 +62,10 @@ pub async fn take(queue: &Queue, secret: &str, path: &str) -> sqlx::Result<Optio
     Ok(key)
 }
 
-/// Removes tickets that nobody came with; answers how many.
-pub async fn prune(queue: &Queue) -> sqlx::Result<u64> {
-    let mut tx = queue.db().begin().await?;
-    let gone = store::prune(&mut tx).await?;
-    tx.commit().await?;
-    Ok(gone)
+/// Removes tickets that nobody came with, a thousand at most; answers whether there may be more.
+pub async fn prune(tx: &mut Tx) -> sqlx::Result<bool> {
+    let gone = store::prune(tx.conn().await?, MOST_PRUNED).await?;
+    Ok(gone >= MOST_PRUNED.unsigned_abs())
 }
 
 fn hash(secret: &str) -> [u8; 32] {

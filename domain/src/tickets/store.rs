@@ -40,11 +40,12 @@ pub(super) async fn take(
     Ok(taken.filter(|taken| taken.good).map(|taken| taken.key))
 }
 
-pub(super) async fn prune(conn: &mut PgConnection) -> sqlx::Result<u64> {
+pub(super) async fn prune(conn: &mut PgConnection, most: i64) -> sqlx::Result<u64> {
     let gone = sqlx::query!(
         "delete from stream_tickets where secret_hash in (
              select secret_hash from stream_tickets where expires_at < queue.now()
-             order by expires_at limit 1000 for update skip locked)"
+             order by expires_at limit $1 for update skip locked)",
+        most,
     )
     .execute(conn)
     .await?;

@@ -221,6 +221,18 @@ async fn pruning_deletes_what_is_old_enough() {
         tx.commit().await.expect("committed");
     }
     let kept = enqueue(&bed, &operator).await;
+    // Of what others leave behind more than one round removes, and one of each that is still good.
+    bed.execute(
+        "insert into idempotency_keys (tenant_id, actor, method, path, key, body_hash, expires_at)
+         select id, 'user', 'POST', '/', n, '', now() + make_interval(secs => case n when 0 then 60 else -1 end)
+         from tenants, generate_series(0, 1100) n where slug = 'one';
+         insert into api_keys (id, tenant_id, role, name, prefix, secret_hash, hourly_limit)
+         select id, id, 'user', 'k', 'k', sha256('k'), 1 from tenants where slug = 'one';
+         insert into stream_tickets (secret_hash, tenant_id, api_key_id, path, expires_at)
+         select sha256(n::text::bytea), id, id, '/', now() + make_interval(secs => case n when 0 then 60 else -1 end)
+         from tenants, generate_series(0, 1100) n where slug = 'one'",
+    )
+    .await;
     let none = Duration::ZERO;
     let worker =
         bed.worker(&Ports { retention: Retention { succeeded: none, cancelled: none, failed: none } });
@@ -228,6 +240,8 @@ async fn pruning_deletes_what_is_old_enough() {
     let prune = queue::enqueue(&mut tx, kinds::Prune {}).await.expect("enqueued").id;
     tx.commit().await.expect("committed");
     assert_eq!(bed.ends(prune).await.result, Some(json!({ "deleted": 3 })));
+    assert_eq!(bed.number("select count(*) from idempotency_keys").await, 1);
+    assert_eq!(bed.number("select count(*) from stream_tickets").await, 1);
     let mut conn = bed.queue.read().await.expect("a connection");
     assert!(jobs::get(&mut conn, &operator, kept).await.is_ok());
     worker.stop().await;

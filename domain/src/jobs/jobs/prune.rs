@@ -8,7 +8,10 @@ use streamspace_queue::{
 };
 use tokio::time::Instant;
 
-/// Deletes jobs that have been over for their time, and what else the engine need not keep.
+use crate::{idempotency, tickets};
+
+/// Deletes jobs that have been over for their time, and what else need not be kept: keys and events of
+/// the engine, stored answers, tickets.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prune {}
@@ -54,9 +57,11 @@ impl Job for Prune {
         loop {
             let began = Instant::now();
             let mut tx = attempt.begin();
-            let more = retention::prune_leftovers(tx.conn().await?).await?;
+            let leftovers = retention::prune_leftovers(tx.conn().await?).await?;
+            let answers = idempotency::prune(&mut tx).await?;
+            let tickets = tickets::prune(&mut tx).await?;
             tx.commit().await?;
-            if !more {
+            if !(leftovers || answers || tickets) {
                 break;
             }
             rest(attempt, began).await?;
