@@ -8,6 +8,8 @@
 //!
 //! Rows are locked in one order: items, the batch, the parent, the chunk.
 
+mod count;
+
 use std::{future::Future, marker::PhantomData, time::Duration};
 
 use jiff::Timestamp;
@@ -19,12 +21,13 @@ use streamspace_common::{Classified, ErrorKind, JobId};
 use crate::{
     attempt::Attempt,
     enqueue::{EnqueueError, Options, enqueue_many, enqueue_with},
-    inspect::BatchCounts,
     job::{Job, Slot, hours},
     outcome::{Done, Failure},
     registry::Registry,
     tx::Tx,
 };
+pub(crate) use count::cancel_pending;
+use count::{close, count_chunk, ended_event, unfinished_chunks};
 
 /// One kind of work over many items. The value is what all items have in common.
 pub trait Batch: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
@@ -219,7 +222,11 @@ impl<B: Batch> Job for Chunk<B> {
         }
         match again {
             Some(failure) => Err(failure),
-            None => attempt.commit(async |tx: &mut Tx| count_chunk(tx, &self).await).await,
+            None => {
+                attempt
+                    .commit(async |tx: &mut Tx| count_chunk(tx, self.of, self.from, self.until).await)
+                    .await
+            }
         }
     }
 }
@@ -300,22 +307,8 @@ impl ItemAttempt<'_> {
 
 const MAX_ERROR: usize = 4096;
 
-fn ended_event(batch: JobId) -> String {
-    format!("batch:{batch}")
-}
-
 async fn total(conn: &mut PgConnection, batch: JobId) -> sqlx::Result<i32> {
     sqlx::query_scalar!("select total from job_batches where job_id = $1", batch.0).fetch_one(conn).await
-}
-
-async fn unfinished_chunks(conn: &mut PgConnection, batch: JobId) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"select exists (select from jobs where parent_id = $1
-                            and state not in ('succeeded', 'failed', 'cancelled')) as "unfinished!""#,
-        batch.0,
-    )
-    .fetch_one(conn)
-    .await
 }
 
 async fn pending(
@@ -334,80 +327,6 @@ async fn pending(
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(|row| (row.item_no, row.item)).collect())
-}
-
-/// Adds what ended in a chunk to the batch, and tells who watches the parent. The last chunk wakes it.
-async fn count_chunk<B: Batch>(tx: &mut Tx, chunk: &Chunk<B>) -> sqlx::Result<BatchCounts> {
-    let counts = count(tx.conn().await?, chunk.of, chunk.from, chunk.until).await?;
-    let progress = crate::Progress::of(
-        u64::try_from(counts.processed()).unwrap_or(0),
-        u64::try_from(counts.total).unwrap_or(0),
-        "items",
-    );
-    let version = sqlx::query_scalar!(
-        "update jobs set progress = $2, row_version = row_version + 1
-         where id = $1 and state not in ('succeeded', 'failed', 'cancelled') returning row_version",
-        chunk.of.0,
-        serde_json::to_value(progress).unwrap_or_default(),
-    )
-    .fetch_optional(tx.conn().await?)
-    .await?;
-    if let Some(version) = version {
-        tx.notices().changed(chunk.of, version);
-    }
-    if counts.processed() >= counts.total {
-        tx.happened(ended_event(chunk.of));
-    }
-    Ok(counts)
-}
-
-/// Adds what ended and was not counted yet.
-async fn count(conn: &mut PgConnection, batch: JobId, from: i32, until: i32) -> sqlx::Result<BatchCounts> {
-    sqlx::query_as!(
-        BatchCounts,
-        "with ended as (
-           update job_batch_items set counted = true
-           where batch_id = $1 and item_no >= $2 and item_no < $3 and not counted and state <> 'pending'
-           returning state),
-         n as (select count(*) filter (where state = 'succeeded')::int as succeeded,
-                      count(*) filter (where state = 'failed')::int as failed,
-                      count(*) filter (where state = 'cancelled')::int as cancelled from ended)
-         update job_batches b set succeeded = b.succeeded + n.succeeded, failed = b.failed + n.failed,
-                cancelled = b.cancelled + n.cancelled
-         from n where b.job_id = $1
-         returning b.total, b.succeeded, b.failed, b.cancelled",
-        batch.0,
-        from,
-        until,
-    )
-    .fetch_one(conn)
-    .await
-}
-
-/// Ends a batch: items that no chunk will do any more have failed.
-async fn close(tx: &mut Tx, batch: JobId) -> sqlx::Result<BatchCounts> {
-    let conn = tx.conn().await?;
-    sqlx::query!(
-        "update job_batch_items set state = 'failed', error = 'the job that was to do it ended without it'
-         where batch_id = $1 and state = 'pending'",
-        batch.0,
-    )
-    .execute(&mut *conn)
-    .await?;
-    count(conn, batch, 0, i32::MAX).await
-}
-
-/// Cancels what has not begun, and counts everything that has ended until now. An item that is
-/// being done at this moment can't commit any more.
-pub(crate) async fn cancel_pending(tx: &mut Tx, batch: JobId) -> sqlx::Result<()> {
-    let conn = tx.conn().await?;
-    sqlx::query!(
-        "update job_batch_items set state = 'cancelled' where batch_id = $1 and state = 'pending'",
-        batch.0,
-    )
-    .execute(&mut *conn)
-    .await?;
-    count(conn, batch, 0, i32::MAX).await.map(drop)
 }
 
 /// An item that failed.
