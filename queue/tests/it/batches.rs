@@ -206,7 +206,6 @@ async fn no_more_chunks_run_than_were_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_that_ends_without_counting_does_not_hold_up_the_batch() {
     let bed = Bed::new().await;
-    let running = worker(&bed, &Arc::default());
     let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3_600);
     let id = start(&bed, 300, 10, BatchOptions { run_at: Some(later), ..BatchOptions::default() }).await;
     assert_eq!(job(&bed, id).await.state.as_str(), "scheduled");
@@ -217,6 +216,8 @@ async fn a_chunk_that_ends_without_counting_does_not_hold_up_the_batch() {
          update jobs set run_at = now()",
     )
     .await;
+    // It knows the limit before it claims anything.
+    let running = worker(&bed, &Arc::default());
     let chunk = eventually(Duration::from_secs(5), "a chunk waits", async || {
         sqlx::query_scalar::<_, uuid::Uuid>(
             "select id from jobs where kind = 'test.count_chunk' and state = 'queued' order by id desc limit 1",
