@@ -94,14 +94,44 @@ pub async fn create(
     new: SaveSchedule,
 ) -> Result<Schedule, ScheduleError> {
     let next = new.check(schedules, tx.now().await?)?;
-    let id = ScheduleId::new();
-    let (tenant, user) = (tx.tenant(), tx.actor().user);
+    let tenant = tx.tenant();
+    write(tx, tenant, ScheduleId::new(), new, next).await
+}
+
+/// Replaces a schedule's definition; its next fire is computed anew. Without a tenant, any tenant's.
+pub async fn update(
+    tx: &mut Tx,
+    schedules: &Schedules,
+    tenant: Option<TenantId>,
+    id: ScheduleId,
+    new: SaveSchedule,
+) -> Result<Schedule, ScheduleError> {
+    let before = lock_own(tx, tenant, id).await?;
+    let next = new.check(schedules, tx.now().await?)?;
+    write(tx, before.tenant, id, new, next).await
+}
+
+/// A new schedule, or the new definition of one that is there, which stays its maker's.
+async fn write(
+    tx: &mut Tx,
+    tenant: TenantId,
+    id: ScheduleId,
+    new: SaveSchedule,
+    next: Next,
+) -> Result<Schedule, ScheduleError> {
+    let user = tx.actor().user;
     let (creator_type, creator_id) = tx.actor().by.columns();
     sqlx::query!(
-        "insert into schedules (id, tenant_id, name, kind, args, cron, time_zone, jitter_ms, catch_up, catch_up_ms,
-                                overlap, paused, next_at, fire_at, user_id, creator_type, creator_id,
-                                created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, queue.now(), queue.now())",
+        "insert into schedules as s (id, tenant_id, name, kind, args, cron, time_zone, jitter_ms, catch_up, catch_up_ms,
+                                     overlap, paused, next_at, fire_at, user_id, creator_type, creator_id,
+                                     created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, queue.now(), queue.now())
+         on conflict (id) do update set
+           name = excluded.name, kind = excluded.kind, args = excluded.args, cron = excluded.cron,
+           time_zone = excluded.time_zone, jitter_ms = excluded.jitter_ms, catch_up = excluded.catch_up,
+           catch_up_ms = excluded.catch_up_ms, overlap = excluded.overlap, paused = excluded.paused,
+           next_at = excluded.next_at, fire_at = excluded.fire_at,
+           row_version = s.row_version + 1, updated_at = excluded.updated_at",
         id.0,
         tenant.0,
         new.name,
@@ -125,42 +155,6 @@ pub async fn create(
     .map_err(name_taken)?;
     next.tell(tx);
     store::get(tx.conn().await?, Some(tenant), id).await?.ok_or(ScheduleError::NotFound)
-}
-
-/// Replaces a schedule's definition; its next fire is computed anew. Without a tenant, any tenant's.
-pub async fn update(
-    tx: &mut Tx,
-    schedules: &Schedules,
-    tenant: Option<TenantId>,
-    id: ScheduleId,
-    new: SaveSchedule,
-) -> Result<Schedule, ScheduleError> {
-    let before = lock_own(tx, tenant, id).await?;
-    let next = new.check(schedules, tx.now().await?)?;
-    sqlx::query!(
-        "update schedules set name = $2, kind = $3, args = $4, cron = $5, time_zone = $6, jitter_ms = $7,
-                catch_up = $8, catch_up_ms = $9, overlap = $10, paused = $11, next_at = $12, fire_at = $13,
-                row_version = row_version + 1, updated_at = queue.now()
-         where id = $1",
-        id.0,
-        new.name,
-        new.kind,
-        new.args,
-        new.cron,
-        new.time_zone,
-        to_ms(new.jitter),
-        new.catch_up.as_str(),
-        to_ms(new.catch_up_window),
-        new.overlap.as_str(),
-        new.paused,
-        next.tick as Option<jiff_sqlx::Timestamp>,
-        next.fire as Option<jiff_sqlx::Timestamp>,
-    )
-    .execute(tx.conn().await?)
-    .await
-    .map_err(name_taken)?;
-    next.tell(tx);
-    store::get(tx.conn().await?, Some(before.tenant), id).await?.ok_or(ScheduleError::NotFound)
 }
 
 /// Deletes a schedule. Jobs that it made go on; its ledger goes with its month.
