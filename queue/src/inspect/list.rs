@@ -93,28 +93,29 @@ pub async fn made_since(
     tenants: Option<&[TenantId]>,
     ago: Duration,
 ) -> sqlx::Result<Vec<(JobId, i64)>> {
-    let tenants: Option<Vec<Uuid>> = tenants.map(|tenants| tenants.iter().map(|tenant| tenant.0).collect());
-    let low = id_at(Timestamp::now().checked_sub(ago).unwrap_or(Timestamp::MIN));
-    let rows = match tenants {
-        Some(tenants) => {
-            sqlx::query_as::<_, (JobId, i64)>(
-                "select id, row_version from unnest($1::uuid[]) as t(tenant) cross join lateral (
-                     select id, row_version from jobs where tenant_id = t.tenant and id > $2 order by id desc limit 1000) j
-                 order by id desc limit 1000",
-            )
-            .bind(tenants)
-            .bind(low)
-            .fetch_all(conn)
-            .await?
-        }
-        None => {
-            sqlx::query_as("select id, row_version from jobs where id > $1 order by id desc limit 1000")
-                .bind(low)
-                .fetch_all(conn)
-                .await?
-        }
+    let now = sqlx::query_scalar!(r#"select queue.now() as "now!""#).fetch_one(&mut *conn).await?.to_jiff();
+    let low = id_at(now.checked_sub(ago).unwrap_or(Timestamp::MIN));
+    let Some(tenants) = tenants else {
+        return sqlx::query!(
+            r#"select id as "id: JobId", row_version from jobs where id > $1 order by id desc limit 1000"#,
+            low,
+        )
+        .map(|row| (row.id, row.row_version))
+        .fetch_all(conn)
+        .await;
     };
-    Ok(rows)
+    let tenants: Vec<Uuid> = tenants.iter().map(|tenant| tenant.0).collect();
+    sqlx::query!(
+        r#"select id as "id!: JobId", row_version as "row_version!"
+           from unnest($1::uuid[]) as t(tenant) cross join lateral (
+             select id, row_version from jobs where tenant_id = t.tenant and id > $2 order by id desc limit 1000) j
+           order by id desc limit 1000"#,
+        &tenants,
+        low,
+    )
+    .map(|row| (row.id, row.row_version))
+    .fetch_all(conn)
+    .await
 }
 
 /// The ids of such a page, newest first, and the cursor after them.

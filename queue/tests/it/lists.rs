@@ -1,6 +1,6 @@
 //! Lists and their cursors, over jobs of every sort.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use proptest::{
     prelude::*,
@@ -218,4 +218,33 @@ async fn what_is_not_yours_does_not_exist() {
     }
     let versions = inspect::versions(&mut conn, &[id, JobId::new()]).await.expect("read");
     assert_eq!(versions, [(id, 1)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_new_is_new_by_the_databases_clock() {
+    use crate::bed::{What, act};
+    let bed = Bed::new().await;
+    let made = bed.enqueue(act(What::Nothing)).await;
+    // As if the host had made it half an hour ago.
+    let half_an_hour = 30 * 60 * 1000;
+    let id = JobId(Uuid::from_u128(made.0.as_u128() - (half_an_hour << 80)));
+    sqlx::query("update jobs set id = $2 where id = $1")
+        .bind(made.0)
+        .bind(id.0)
+        .execute(bed.queue.db().pool())
+        .await
+        .expect("changed");
+    let mut conn = bed.queue.read().await.expect("a connection");
+    for (shift, is_new) in [("-1 hour", true), ("-29 min", false), ("0", false)] {
+        sqlx::query("select set_config('streamspace.clock_shift', $1, false)")
+            .bind(shift)
+            .execute(&mut *conn)
+            .await
+            .expect("shifted");
+        let expected = if is_new { vec![(id, 1)] } else { vec![] };
+        for tenants in [None, Some(&[TenantId::new(), bed.tenant][..])] {
+            let new = inspect::made_since(&mut conn, tenants, Duration::from_secs(10)).await.expect("read");
+            assert_eq!(new, expected, "{shift}");
+        }
+    }
 }
