@@ -7,7 +7,7 @@ use streamspace_queue::{
     Queue,
     bus::Hear,
     notice::Notices,
-    schedule::{self, Schedules},
+    schedule::{self, Schedules, Troubled},
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,7 @@ pub(crate) async fn run(queue: Queue, schedules: Arc<Schedules>, stop: Cancellat
     let hear: Arc<dyn Hear> = ear.clone();
     queue.bus().join(Arc::downgrade(&hear));
     let mut declared = false;
+    let mut troubled = Troubled::default();
     let mut wait = Duration::ZERO;
     loop {
         tokio::select! {
@@ -46,7 +47,7 @@ pub(crate) async fn run(queue: Queue, schedules: Arc<Schedules>, stop: Cancellat
         if !declared {
             declared = declare(&queue, &schedules).await;
         }
-        wait = match schedule::fire_due(&queue, &schedules).await {
+        wait = match schedule::fire_due(&queue, &schedules, &mut troubled).await {
             Ok(round) if round.schedules == 0 && round.next_in == Some(Duration::ZERO) => ANOTHERS,
             Ok(round) => round.next_in.unwrap_or(AT_MOST).min(AT_MOST),
             Err(error) => {

@@ -1,20 +1,23 @@
 //! Firing what is due.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sqlx::PgConnection;
-use streamspace_common::{Actor, Creator, JobId, PLATFORM, Role, ScheduleId, TenantId, UserId};
-use tracing::{error, info, warn};
+use streamspace_common::{
+    Actor, Classified, Creator, ErrorKind, JobId, PLATFORM, Role, ScheduleId, TenantId, UserId,
+};
+use tracing::{info, warn};
 
 use super::{
-    BuiltIn, Overlap, Schedule, ScheduleError, Schedules, Timing, jittered,
+    BuiltIn, Overlap, Schedule, ScheduleError, Schedules, Timing, Troubled, jittered,
     store::read_schedules,
     timing::{self, Due},
 };
 use crate::{
     enqueue::{self, EnqueueError, Enqueued, Options},
     handle::Queue,
+    outcome::chain,
     tx::{Request, Tx},
 };
 
@@ -45,18 +48,24 @@ impl Schedules {
     }
 }
 
-/// Fires every schedule that is due and that no other scheduler is firing.
-pub async fn fire_due(queue: &Queue, schedules: &Schedules) -> sqlx::Result<Fired> {
+/// Fires every schedule that is due and that no other scheduler is firing. One that can't be fired
+/// keeps its tick, is left alone for a while, and catches up by its policy when it can.
+pub async fn fire_due(queue: &Queue, schedules: &Schedules, troubled: &mut Troubled) -> sqlx::Result<Fired> {
     let (kinds, built_in) = schedules.known();
+    let (resting, versions) = troubled.resting(Instant::now());
     let mut conn = queue.read().await?;
     let due = sqlx::query!(
-        r#"select id as "id: ScheduleId", tenant_id as "tenant: TenantId", user_id as "user: UserId" from schedules
+        r#"select id as "id: ScheduleId", tenant_id as "tenant: TenantId", user_id as "user: UserId", name, row_version
+           from schedules
            where fire_at is not null and not paused and fire_at <= queue.now()
              and case when built_in then name = any($2) else kind = any($1) end
+             and (id, row_version) not in (select * from unnest($4::uuid[], $5::bigint[]))
            order by fire_at limit $3"#,
         &kinds,
         &built_in,
         ROUND,
+        &resting,
+        &versions,
     )
     .fetch_all(&mut *conn)
     .await?;
@@ -72,22 +81,41 @@ pub async fn fire_due(queue: &Queue, schedules: &Schedules) -> sqlx::Result<Fire
         };
         let tx = queue.begin(actor, Request::default());
         match fire(tx, schedules, schedule.id).await {
-            Ok(true) => fired.schedules += 1,
+            Ok(true) => {
+                fired.schedules += 1;
+                troubled.recovered(schedule.id);
+            }
             Ok(false) => {}
+            // Without a database none can be fired.
+            Err(ScheduleError::Db(error)) if error.kind() == ErrorKind::Unavailable => return Err(error),
+            Err(ScheduleError::Enqueue(EnqueueError::Db(error)))
+                if error.kind() == ErrorKind::Unavailable =>
+            {
+                return Err(error);
+            }
             // One schedule's trouble is not the others'.
-            Err(error) => warn!(schedule.id = %schedule.id, %error, "a schedule could not be fired"),
+            Err(error) => {
+                let rest = troubled.failed(schedule.id, schedule.row_version, Instant::now());
+                let (name, why) = (&schedule.name, chain(&error));
+                warn!(schedule.id = %schedule.id, "{name} could not be fired; trying again in {rest:?}: {why}");
+            }
         }
     }
+    let (resting, versions) = troubled.resting(Instant::now());
     let mut conn = queue.read().await?;
     let next_us = sqlx::query_scalar!(
         "select (extract(epoch from min(fire_at) - queue.now()) * 1000000)::bigint from schedules
-         where fire_at is not null and not paused and case when built_in then name = any($2) else kind = any($1) end",
+         where fire_at is not null and not paused and case when built_in then name = any($2) else kind = any($1) end
+           and (id, row_version) not in (select * from unnest($3::uuid[], $4::bigint[]))",
         &kinds,
         &built_in,
+        &resting,
+        &versions,
     )
     .fetch_one(&mut *conn)
     .await?;
-    fired.next_in = next_us.map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0)));
+    let next_in = next_us.map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0)));
+    fired.next_in = next_in.into_iter().chain(troubled.next_in(Instant::now())).min();
     Ok(fired)
 }
 
@@ -124,19 +152,13 @@ async fn fire(mut tx: Tx, schedules: &Schedules, id: ScheduleId) -> Result<bool,
         if !note(tx.conn().await?, &schedule, *tick, "fired").await? {
             continue;
         }
-        match enqueue_job(&mut tx, schedules, &schedule).await {
-            Ok(Some(job)) if !schedules.is_per_tenant(&schedule) => {
+        match enqueue_job(&mut tx, schedules, &schedule).await? {
+            Some(job) if !schedules.is_per_tenant(&schedule) => {
                 set_job(tx.conn().await?, &schedule, *tick, job.id).await?;
                 last_job = Some(job.id);
                 last_is_over = false;
             }
-            Ok(_) => {}
-            // Its payload was good when it was saved, and no release reads it now.
-            Err(EnqueueError::Payload { source, .. }) => {
-                error!(schedule.id = %id, error = %source, "the payload of {} can't be read", schedule.name);
-                set_missed(tx.conn().await?, &schedule, *tick).await?;
-            }
-            Err(error) => return Err(error.into()),
+            _ => {}
         }
     }
     note_missed(tx.conn().await?, &schedule, &due).await?;
@@ -244,17 +266,6 @@ async fn set_job(
         schedule.id.0,
         jiff_sqlx::Timestamp::from(tick) as jiff_sqlx::Timestamp,
         job.0,
-    )
-    .execute(conn)
-    .await
-    .map(drop)
-}
-
-async fn set_missed(conn: &mut PgConnection, schedule: &Schedule, tick: Timestamp) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update job_fires set outcome = 'missed' where schedule_id = $1 and fire_at = $2",
-        schedule.id.0,
-        jiff_sqlx::Timestamp::from(tick) as jiff_sqlx::Timestamp,
     )
     .execute(conn)
     .await

@@ -10,6 +10,7 @@ mod edit;
 mod fire;
 mod store;
 mod timing;
+mod troubled;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ pub use edit::{Preview, SaveSchedule, create, delete, pause, preview, resume, ru
 pub use fire::{Fired, fire_due};
 pub use store::{fires, get, list};
 pub use timing::{CatchUp, MOST_CAUGHT_UP, Timing, TimingError, When};
+pub use troubled::Troubled;
 
 /// What schedules may enqueue, and which ones the program brings along.
 #[derive(Clone)]

@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use streamspace_common::{Actor, PLATFORM, ScheduleId, TenantId};
 use streamspace_queue::{
-    Attempt, Done, Failure, Job, Registry, Request, Tx, Unique,
-    schedule::{self, BuiltIn, CatchUp, Overlap, Preview, SaveSchedule, Schedule, ScheduleError, Schedules},
+    Attempt, Done, Failure, Job, Queue, Registry, Request, Tx, Unique,
+    schedule::{
+        self, BuiltIn, CatchUp, Fired, Overlap, Preview, SaveSchedule, Schedule, ScheduleError, Schedules,
+        Troubled,
+    },
 };
 
 use crate::bed::{Act, Bed};
@@ -105,6 +108,11 @@ async fn set_back(bed: &Bed, minutes: i32) {
     .expect("set back");
 }
 
+/// As a scheduler does that has just started.
+async fn fire_due(queue: &Queue, schedules: &Schedules) -> sqlx::Result<Fired> {
+    schedule::fire_due(queue, schedules, &mut Troubled::default()).await
+}
+
 async fn fired(bed: &Bed, outcome: &str) -> i64 {
     sqlx::query_scalar("select count(*) from job_fires where outcome = $1")
         .bind(outcome)
@@ -164,7 +172,7 @@ async fn what_is_due_fires_once_however_many_fire_it() {
     for n in 0..5 {
         made.push(create(&bed, save(&format!("s{n}"))).await.expect("made"));
     }
-    let nothing = schedule::fire_due(&bed.queue, &schedules()).await.expect("looked");
+    let nothing = fire_due(&bed.queue, &schedules()).await.expect("looked");
     assert_eq!(nothing.schedules, 0);
     assert!(nothing.next_in.is_some_and(|next| next <= Duration::from_secs(60)), "{nothing:?}");
 
@@ -172,7 +180,7 @@ async fn what_is_due_fires_once_however_many_fire_it() {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..6 {
         let queue = bed.queue.clone();
-        tasks.spawn(async move { schedule::fire_due(&queue, &schedules()).await.expect("fired").schedules });
+        tasks.spawn(async move { fire_due(&queue, &schedules()).await.expect("fired").schedules });
     }
     let fired_by: usize = tasks.join_all().await.into_iter().sum();
     assert_eq!(fired_by, 5);
@@ -189,15 +197,52 @@ async fn what_is_due_fires_once_however_many_fire_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_cannot_fire_waits_longer_each_time_and_catches_up_when_it_can() {
+    let bed = new_bed().await;
+    let broken = create(&bed, save("broken")).await.expect("made");
+    create(&bed, save("sound")).await.expect("made");
+    // What an older release saved, and this one can't read.
+    bed.execute("update schedules set args = '{\"m\": 1}' where name = 'broken'").await;
+    set_back(&bed, 3).await;
+    let mut troubled = Troubled::default();
+    let mut round =
+        async || schedule::fire_due(&bed.queue, &schedules(), &mut troubled).await.expect("fired");
+    assert_eq!(round().await.schedules, 1, "the sound one is on time");
+    assert_eq!(get(&bed, broken.id).await.last_fire_at, None, "the ticks of the other are not lost");
+    bed.execute("update schedules set paused = true where name = 'sound'").await;
+    let second = Duration::from_secs(1);
+    for longest in [second, 2 * second] {
+        for _ in 0..5 {
+            let Fired { schedules, next_in } = round().await;
+            let rest = next_in.expect("it is tried again");
+            assert!(schedules == 0 && rest > longest / 4 && rest <= longest, "{rest:?} of {longest:?}");
+        }
+        if longest == second {
+            tokio::time::sleep(second).await;
+        }
+    }
+
+    // Whoever changes it need not wait.
+    bed.execute(
+        "update schedules set args = '{\"n\": 1}', row_version = row_version + 1 where name = 'broken'",
+    )
+    .await;
+    assert_eq!(round().await.schedules, 1);
+    let broken = get(&bed, broken.id).await;
+    assert!(broken.last_job.is_some() && broken.next_at > broken.last_fire_at);
+    assert!(fired(&bed, "fired").await >= 8, "by its policy, every time since");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_went_back_fires_nothing_twice() {
     let bed = new_bed().await;
     create(&bed, save("s")).await.expect("made");
     set_back(&bed, 5).await;
-    schedule::fire_due(&bed.queue, &schedules()).await.expect("fired");
+    fire_due(&bed.queue, &schedules()).await.expect("fired");
     assert_eq!(fired(&bed, "fired").await, 6);
     // As if a restored backup had brought the old times back: the ledger decides.
     set_back(&bed, 5).await;
-    schedule::fire_due(&bed.queue, &schedules()).await.expect("fired");
+    fire_due(&bed.queue, &schedules()).await.expect("fired");
     assert_eq!((fired(&bed, "fired").await, bed.number("select count(*) from jobs").await), (6, 6));
 }
 
@@ -206,11 +251,11 @@ async fn an_unfinished_job_holds_up_the_next() {
     let bed = new_bed().await;
     create(&bed, SaveSchedule { overlap: Overlap::Skip, ..save("s") }).await.expect("made");
     set_back(&bed, 3).await;
-    schedule::fire_due(&bed.queue, &schedules()).await.expect("fired");
+    fire_due(&bed.queue, &schedules()).await.expect("fired");
     assert_eq!((fired(&bed, "fired").await, fired(&bed, "skipped").await), (1, 3));
     bed.execute("update jobs set state = 'succeeded'; delete from job_fires").await;
     set_back(&bed, 0).await;
-    schedule::fire_due(&bed.queue, &schedules()).await.expect("fired");
+    fire_due(&bed.queue, &schedules()).await.expect("fired");
     assert_eq!((fired(&bed, "fired").await, fired(&bed, "skipped").await), (1, 0));
 }
 
@@ -219,7 +264,7 @@ async fn what_is_not_caught_up_is_counted() {
     let bed = new_bed().await;
     let made = create(&bed, SaveSchedule { catch_up: CatchUp::One, ..save("s") }).await.expect("made");
     set_back(&bed, 30).await;
-    schedule::fire_due(&bed.queue, &schedules()).await.expect("fired");
+    fire_due(&bed.queue, &schedules()).await.expect("fired");
     assert_eq!((fired(&bed, "fired").await, fired(&bed, "missed").await), (1, 30));
     assert_eq!(get(&bed, made.id).await.missed_count, 30);
 }
@@ -232,7 +277,7 @@ async fn a_paused_schedule_misses_nothing_and_goes_on_from_now() {
     let paused = schedule::pause(&mut tx, Some(bed.tenant), made.id).await.expect("paused");
     tx.commit().await.expect("committed");
     assert_eq!((paused.paused, paused.next_at), (true, None));
-    schedule::fire_due(&bed.queue, &schedules()).await.expect("looked");
+    fire_due(&bed.queue, &schedules()).await.expect("looked");
     let mut tx = begin(&bed);
     let run = schedule::run_now(&mut tx, &schedules(), Some(bed.tenant), made.id).await.expect("ran");
     let resumed = schedule::resume(&mut tx, Some(bed.tenant), made.id).await.expect("resumed");
@@ -278,7 +323,7 @@ async fn built_in_schedules_are_declared_once_and_reach_every_tenant() {
     set_back(&bed, 0).await;
     bed.execute("update schedules set next_at = now() - interval '1 s', fire_at = now() - interval '1 s'")
         .await;
-    schedule::fire_due(&bed.queue, &schedules()).await.expect("fired");
+    fire_due(&bed.queue, &schedules()).await.expect("fired");
     // One of the platform, one for each active tenant; all of them under their own tenant.
     assert_eq!(bed.number("select count(*) from jobs").await, 4);
     assert_eq!(bed.number("select count(distinct tenant_id) from jobs").await, 4);
@@ -287,6 +332,6 @@ async fn built_in_schedules_are_declared_once_and_reach_every_tenant() {
     bed.execute("update schedules set next_at = now() - interval '1 s', fire_at = now() - interval '1 s'")
         .await;
     let older = Schedules::new(Registry::new(), []);
-    let round = schedule::fire_due(&bed.queue, &older).await.expect("looked");
+    let round = fire_due(&bed.queue, &older).await.expect("looked");
     assert_eq!((round.schedules, round.next_in), (0, None));
 }
