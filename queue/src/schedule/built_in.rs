@@ -19,6 +19,8 @@ pub struct BuiltIn {
     /// The kind is one per tenant: each tick enqueues one job for each. Such a kind has a unique key,
     /// so that no tenant gets a second while the first is not over.
     pub per_tenant: bool,
+    /// It fires when a scheduler starts, too.
+    pub at_start: bool,
     pub catch_up: CatchUp,
     pub overlap: Overlap,
 }
@@ -41,6 +43,7 @@ impl BuiltIn {
             args: json!({}),
             when,
             per_tenant: false,
+            at_start: false,
             catch_up,
             overlap: Overlap::Skip,
         }
@@ -49,6 +52,12 @@ impl BuiltIn {
     #[must_use]
     pub fn for_each_tenant(self) -> Self {
         Self { per_tenant: true, ..self }
+    }
+
+    /// Once when a scheduler starts, and then at its times. When it was due meanwhile, that is once.
+    #[must_use]
+    pub fn at_start(self) -> Self {
+        Self { at_start: true, catch_up: CatchUp::One, ..self }
     }
 
     #[must_use]
@@ -103,6 +112,23 @@ pub async fn declare(conn: &mut PgConnection, built_in: &[BuiltIn]) -> Result<()
         )
         .execute(&mut *conn)
         .await?;
+        if schedule.at_start {
+            fire_at_start(conn, schedule.name).await?;
+        }
     }
     Ok(())
+}
+
+/// Not when it has just fired: schedulers that start together, or again and again, are one start.
+async fn fire_at_start(conn: &mut PgConnection, name: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update schedules set next_at = queue.now(), fire_at = queue.now()
+         where tenant_id = $1 and name = $2 and built_in and not paused and next_at > queue.now()
+           and (last_fire_at is null or last_fire_at < queue.now() - interval '1 min')",
+        PLATFORM.0,
+        name,
+    )
+    .execute(conn)
+    .await
+    .map(drop)
 }

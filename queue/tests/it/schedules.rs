@@ -335,3 +335,37 @@ async fn built_in_schedules_are_declared_once_and_reach_every_tenant() {
     let round = fire_due(&bed.queue, &older).await.expect("looked");
     assert_eq!((round.schedules, round.next_in), (0, None));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fires_at_start_does_so_once_and_then_at_its_times() {
+    let bed = new_bed().await;
+    let (new_year, nothing) = ("0 0 1 1 *", json!({ "what": "Nothing" }));
+    let built_in = [
+        BuiltIn::cron::<Sweep>("Sweep at start", new_year).at_start(),
+        BuiltIn::cron::<Act>("Act in the new year", new_year).with_args(nothing),
+    ];
+    let schedules = Schedules::new(schedules().registry().clone(), built_in);
+    let starts = async || {
+        let mut conn = bed.queue.read().await.expect("a connection");
+        schedule::declare(&mut conn, schedules.built_in()).await.expect("declared");
+        drop(conn);
+        let first = fire_due(&bed.queue, &schedules).await.expect("fired").schedules;
+        assert_eq!(fire_due(&bed.queue, &schedules).await.expect("fired").schedules, 0);
+        first
+    };
+    assert_eq!(starts().await, 1);
+    assert_eq!(bed.number("select count(*) from jobs where kind = 'test.sweep'").await, 1);
+    let at_their_time =
+        "select count(*) from schedules where to_char(next_at at time zone 'UTC', 'MMDDHH24MI') = '01010000'";
+    assert_eq!(bed.number(at_their_time).await, 2);
+    bed.execute("update jobs set state = 'succeeded'; delete from job_keys").await;
+    assert_eq!(starts().await, 0, "another scheduler of the same start");
+    bed.execute("update schedules set last_fire_at = last_fire_at - interval '2 min'").await;
+    assert_eq!(starts().await, 1, "a later start");
+    bed.execute(
+        "update jobs set state = 'succeeded'; delete from job_keys;
+         update schedules set last_fire_at = last_fire_at - interval '2 min', paused = true, next_at = null, fire_at = null",
+    )
+    .await;
+    assert_eq!(starts().await, 0, "paused is paused");
+}
