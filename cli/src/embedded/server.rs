@@ -126,11 +126,10 @@ impl Server {
             if signal != Signal::SIGINT {
                 warn!("PostgreSQL did not stop in time; sending it {signal}");
             }
-            if kill(self.pid, signal).is_err() {
-                // Gone already.
-                return Ok(());
-            }
-            if tokio::time::timeout(limit, self.ended()).await.is_ok() {
+            let gone = kill(self.pid, signal).is_err();
+            if gone || tokio::time::timeout(limit, self.ended()).await.is_ok() {
+                // It has taken its socket along, unless it was killed.
+                fs::remove_dir(&self.socket_dir).ok();
                 return Ok(());
             }
         }

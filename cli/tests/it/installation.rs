@@ -82,11 +82,15 @@ impl Installation {
         }
     }
 
+    /// Of the server that runs.
+    pub fn socket_dir(&self) -> PathBuf {
+        let text = fs::read_to_string(self.dir.join("postgres/postmaster.pid")).unwrap();
+        text.lines().nth(4).unwrap().into()
+    }
+
     /// As the owner of the schema.
     pub async fn connect(&self) -> PgConnection {
-        let text = fs::read_to_string(self.dir.join("postgres/postmaster.pid")).unwrap();
-        let socket_dir = text.lines().nth(4).unwrap().to_owned();
-        let options = PgConnectOptions::new_without_pgpass().socket(socket_dir).port(5432);
+        let options = PgConnectOptions::new_without_pgpass().socket(self.socket_dir()).port(5432);
         PgConnection::connect_with(&options.username("streamspace_owner").database("streamspace"))
             .await
             .unwrap()

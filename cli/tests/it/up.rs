@@ -122,8 +122,11 @@ async fn odd_and_long_paths_are_no_obstacle() {
     for dir in ["with space, comma'quote", &"long/".repeat(25)] {
         let installation = Installation::at("paths", dir);
         let up = installation.up().await;
+        let socket_dir = installation.socket_dir();
+        assert!(socket_dir.is_dir());
         up.term();
         assert!(up.exited(DEADLINE).await.success(), "{dir}");
+        assert!(!socket_dir.exists(), "{} is left behind", socket_dir.display());
     }
 }
 
