@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod caller;
+pub mod connection;
 pub mod extract;
 pub mod idempotency;
 pub mod limit;

@@ -2,7 +2,6 @@
 //! turned into a problem, and the headers that every answer has.
 
 use std::{
-    net::SocketAddr,
     panic::AssertUnwindSafe,
     time::{Duration, Instant},
 };
@@ -18,7 +17,10 @@ use streamspace_common::{TenantId, UserId};
 use tracing::{error, info};
 use uuid::Uuid;
 
-use crate::problem::{ApiError, CONTENT_TYPE, Problem};
+use crate::{
+    connection::Peer,
+    problem::{ApiError, CONTENT_TYPE, Problem},
+};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -63,7 +65,7 @@ fn context(request: &Request) -> streamspace_queue::Request {
     streamspace_queue::Request {
         id: Some(id.unwrap_or_else(|| Uuid::now_v7().to_string())),
         traceparent: header(TRACEPARENT).filter(|trace| is_traceparent(trace)).map(str::to_owned),
-        address: request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip()),
+        address: request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0.0.ip()),
     }
 }
 

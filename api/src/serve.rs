@@ -1,6 +1,6 @@
 //! The API on its port, and what it does beside answering.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -8,7 +8,11 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{router::router, state::Api};
+use crate::{
+    connection::{Impatient, Peer, STALL},
+    router::router,
+    state::Api,
+};
 
 /// How long requests that are being answered may take once the process is asked to stop.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -17,7 +21,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub async fn serve(listener: TcpListener, api: Api) -> io::Result<()> {
     info!("API on http://{}", listener.local_addr()?);
     let stop = api.stop.clone();
-    let service = router(api.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router(api.clone()).into_make_service_with_connect_info::<Peer>();
+    let listener = Impatient { listener, stall: STALL };
     let server = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
     let overdue = async {
         stop.cancelled().await;
