@@ -55,7 +55,7 @@ pub struct Notices {
     pub unblock: BTreeSet<String>,
     /// Running jobs that were asked to stop, and who runs them.
     pub cancel: Vec<(BootId, JobId)>,
-    /// Pauses or limits changed.
+    /// Pauses, limits or drains changed.
     pub controls: bool,
     /// Queues with limits in which a job ended.
     pub freed: BTreeSet<String>,

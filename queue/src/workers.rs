@@ -103,11 +103,12 @@ pub async fn running(conn: &mut PgConnection, scope: Scope, id: BootId) -> sqlx:
     .await
 }
 
-/// Asks a worker to take no more jobs, or to take them again. It sees it at its next beat. Answers
-/// whether there is such a worker.
+/// Asks a worker to take no more jobs, or to take them again, which it hears at once. Answers whether
+/// there is such a worker.
 pub async fn set_draining(tx: &mut Tx, id: BootId, draining: bool) -> sqlx::Result<bool> {
     let found = sqlx::query!("update workers set draining = $2 where boot_id = $1", id.0, draining)
         .execute(tx.conn().await?)
         .await?;
+    tx.notices().controls = true;
     Ok(found.rows_affected() > 0)
 }

@@ -110,23 +110,18 @@ impl Engine {
         let abandoned = i32::try_from(self.abandoned.load(Ordering::Acquire)).unwrap_or(0);
         let boot = self.boot();
         let mut conn = self.queue.db().direct().acquire().await?;
-        let draining = sqlx::query_scalar!(
+        let beaten = sqlx::query!(
             "update workers set beats = beats + 1, beat_at = queue.now(), running = $2, abandoned = $3
-             where boot_id = $1 returning draining",
+             where boot_id = $1",
             boot.0,
             running,
             abandoned,
         )
-        .fetch_optional(&mut *conn)
+        .execute(&mut *conn)
         .await?;
         drop(conn);
-        match draining {
-            None => self.lost(boot).await,
-            Some(true) if !self.draining.is_cancelled() => {
-                info!("draining: an operator asked for it");
-                self.draining.cancel();
-            }
-            Some(_) => {}
+        if beaten.rows_affected() == 0 {
+            self.lost(boot).await;
         }
         Ok(())
     }

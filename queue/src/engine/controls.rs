@@ -27,15 +27,17 @@ impl Control {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Controls {
     rows: HashMap<String, Vec<Control>>,
+    /// An operator asked this worker to take no more jobs.
+    drained: bool,
 }
 
 impl Controls {
-    pub(crate) fn new(rows: Vec<Control>) -> Self {
+    pub(crate) fn new(rows: Vec<Control>, drained: bool) -> Self {
         let mut by_queue: HashMap<String, Vec<Control>> = HashMap::new();
         for row in rows {
             by_queue.entry(row.queue.clone()).or_default().push(row);
         }
-        Self { rows: by_queue }
+        Self { rows: by_queue, drained }
     }
 
     fn of(&self, lane: &Lane) -> impl Iterator<Item = &Control> {
@@ -43,8 +45,12 @@ impl Controls {
         rows.iter().filter(move |row| row.tenant_id == PLATFORM || row.tenant_id == lane.tenant)
     }
 
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained
+    }
+
     pub(crate) fn is_paused(&self, lane: &Lane) -> bool {
-        self.of(lane).any(|row| row.paused)
+        self.drained || self.of(lane).any(|row| row.paused)
     }
 
     pub(crate) fn is_limited(&self, lane: &Lane) -> bool {

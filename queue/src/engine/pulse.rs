@@ -50,6 +50,8 @@ struct Worker {
 struct Pulse {
     workers: Vec<Worker>,
     controls: Vec<Control>,
+    /// An operator drains this worker.
+    drained: bool,
     cancels: Vec<JobId>,
     blocked: bool,
     unknown: bool,
@@ -96,7 +98,8 @@ impl Engine {
         let gap = last_read.map_or(Duration::ZERO, |at| at.elapsed()).min(MOST_SILENCE);
         *last_read = Some(Instant::now());
 
-        self.set_controls(Controls::new(pulse.controls));
+        self.set_controls(Controls::new(pulse.controls, pulse.drained));
+        self.end_if_drained();
         for job in pulse.cancels {
             self.cancel(job);
         }
@@ -135,9 +138,21 @@ impl Engine {
         Ok(())
     }
 
+    /// A drain can be taken back as long as something runs.
+    fn end_if_drained(&self) {
+        let idle = self.attempts.lock().expect("no panic while it was held").is_empty();
+        if idle && self.controls().is_drained() {
+            self.draining.cancel();
+        }
+    }
+
     fn set_controls(&self, controls: Controls) {
         let mut current = self.controls.write().expect("no panic while it was held");
         if **current != controls {
+            if current.is_drained() != controls.is_drained() {
+                let asks = if controls.is_drained() { "no more jobs" } else { "jobs again" };
+                info!("an operator wants this worker to take {asks}");
+            }
             *current = Arc::new(controls);
             drop(current);
             self.fetch.notify_one();
@@ -177,6 +192,7 @@ async fn read(conn: &mut PgConnection, boot: BootId, running: &[Uuid]) -> sqlx::
                        'rate_period_ms', rate_period_ms)), '[]') from queue_controls
               where paused_at is not null or max_running is not null or rate_count is not null)
                as "controls!: Json<Vec<Control>>",
+             exists (select from workers where boot_id = $1 and draining) as "drained!",
              array(select id from jobs where id = any($2) and boot_id = $1
                    and cancel_requested_at is not null and cancel_delivered_at is null) as "cancels!",
              exists (select from jobs where state = 'blocked') as "blocked!",
@@ -189,6 +205,7 @@ async fn read(conn: &mut PgConnection, boot: BootId, running: &[Uuid]) -> sqlx::
     Ok(Pulse {
         workers: row.workers.0,
         controls: row.controls.0,
+        drained: row.drained,
         cancels: row.cancels.into_iter().map(JobId).collect(),
         blocked: row.blocked,
         unknown: row.unknown,

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use streamspace_common::{Actor, JobId, TenantId};
 use streamspace_queue::{
-    Options, Request, State, Tx,
+    Ended, Options, Release, Request, State, Tx, WorkerOptions,
     control::{self, Change, ControlError},
     inspect::{self, Filter, JobRow, Scope},
     workers,
 };
 use streamspace_testkit::eventually;
 
-use crate::bed::{Act, Bed, What, act};
+use crate::bed::{Act, Bed, What, act, quick};
 
 fn begin(bed: &Bed) -> Tx {
     bed.queue.begin(Actor::system(bed.tenant), Request::default())
@@ -203,4 +203,46 @@ async fn a_worker_is_seen_with_what_it_runs_and_ends_when_drained() {
     })
     .await;
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_acts_within_a_second_and_can_be_taken_back_while_something_runs() {
+    let bed = Bed::new().await;
+    // No beat comes in time to tell.
+    let (lease, heartbeat) = (Duration::from_secs(300), Duration::from_secs(100));
+    let long = bed.enqueue(act(What::Wait(60_000))).await;
+    bed.execute("update jobs set timeout_ms = 60000").await;
+    let worker = bed.worker_with(WorkerOptions { concurrency: 10, lease, heartbeat, ..quick() });
+    bed.becomes(long, "running").await;
+    let mut conn = bed.queue.read().await.expect("a connection");
+    let boot = workers::list(&mut conn, Scope::Installation).await.expect("read")[0].id;
+    // An operator's request arrives at another process.
+    let api = bed.another_queue(Release(1));
+    let set_draining = async |draining| {
+        let mut tx = api.begin(Actor::system(bed.tenant), Request::default());
+        assert!(workers::set_draining(&mut tx, boot, draining).await.expect("asked"));
+        tx.commit().await.expect("committed");
+    };
+    const BOUND: Duration = Duration::from_secs(1);
+
+    set_draining(true).await;
+    tokio::time::sleep(BOUND).await;
+    let waiting = bed.enqueue(act(What::Nothing)).await;
+    tokio::time::sleep(BOUND / 2).await;
+    assert_eq!((bed.state(waiting).await, bed.state(long).await), ("queued".into(), "running".into()));
+
+    set_draining(false).await;
+    eventually(BOUND, "it takes jobs again", async || {
+        (bed.state(waiting).await == "succeeded").then_some(())
+    })
+    .await;
+
+    set_draining(true).await;
+    cancel(&bed, long).await;
+    bed.becomes(long, "cancelled").await;
+    eventually(2 * BOUND, "it has ended and is gone", async || {
+        (bed.number("select count(*) from workers").await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(worker.stop().await, Ended::Stopped);
 }
