@@ -1,15 +1,22 @@
 //! Ctrl-C, SIGTERM and a closed terminal: the first asks to drain, the second ends at once.
 
-use std::process::exit;
+use std::{process::exit, time::Duration};
 
 use anyhow::{Context, Result};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::console;
 
 /// 128 and the number of SIGINT, as a shell has it.
 const INTERRUPTED: i32 = 130;
+
+/// A shell, `timeout` or `make` may tell a process what the terminal has told it already. Nobody
+/// changes their mind so soon.
+const ECHO: Duration = Duration::from_millis(500);
 
 /// Cancelled by the first signal. `at_once` runs before the second one ends the process.
 pub fn shutdown(at_once: impl FnOnce() + Send + 'static) -> Result<CancellationToken> {
@@ -26,6 +33,13 @@ pub fn shutdown(at_once: impl FnOnce() + Send + 'static) -> Result<CancellationT
         cancelled.cancel();
         if console::is_person() {
             console::say("\nDraining; press Ctrl-C again to end at once");
+        }
+        let heard = Instant::now();
+        while heard.elapsed() < ECHO {
+            tokio::select! {
+                () = next(&mut signals) => {}
+                () = sleep_until(heard + ECHO) => {}
+            }
         }
         next(&mut signals).await;
         at_once();

@@ -1,6 +1,10 @@
 //! The embedded PostgreSQL: started, adopted, recovered, refused.
 
-use std::{fs, os::unix::fs::PermissionsExt, time::Instant};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::Signal,
@@ -24,6 +28,31 @@ async fn starts_stops_and_starts_again_within_three_seconds() {
     assert!(started.elapsed().as_secs_f32() < 3.0, "{:?}", started.elapsed());
     second.term();
     assert!(second.exited(DEADLINE).await.success());
+}
+
+/// A row that is left looks like a worker that died, and others wait for its lease to run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_signs_off_whenever_it_is_told_to_end_and_however_often() {
+    let installation = Installation::new("signs-off").await;
+    let mut before = installation.up().await;
+    for round in 0..8 {
+        // As the worker starts, as it has started; and a terminal may tell a process twice.
+        tokio::time::sleep(Duration::from_millis(25 * round)).await;
+        before.signal(Signal::SIGINT);
+        if round % 2 == 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            before.signal(Signal::SIGINT);
+        }
+        assert!(before.exited(DEADLINE).await.success(), "{}", before.output());
+        let after = installation.up().await;
+        let left: Vec<i32> = sqlx::query_scalar("select pid from workers where pid = $1")
+            .bind(before.pid())
+            .fetch_all(&mut installation.connect().await)
+            .await
+            .unwrap();
+        assert!(left.is_empty(), "round {round}: {}", before.output());
+        before = after;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashSet,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use streamspace_common::{BootId, JobId};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Engine, Stop};
@@ -14,12 +16,29 @@ use crate::settle::End;
 
 /// A beat that gets no answer must not hold up the next.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// A disk that is busy writes the last word later; who started waits for the lease otherwise.
+const SIGN_OFF: Duration = Duration::from_secs(10);
 /// How many beats look for the jobs of a claim that failed: the server may be slow to commit it.
 const LOOKS: usize = 5;
 /// The net under that.
 const STRAYS_EVERY: Duration = Duration::from_secs(60);
 
 impl Engine {
+    /// Announces this process, unless it is told to end first; answers whether it may work.
+    pub(super) async fn register_unless(&self, stop: &CancellationToken) -> bool {
+        let mut registering = pin!(self.register());
+        tokio::select! {
+            () = &mut registering => return true,
+            () = stop.cancelled() => {}
+        }
+        // What is on its way may arrive whether it is waited for or not, and a row that nobody takes
+        // back looks like a worker that died.
+        if tokio::time::timeout(TIMEOUT, registering).await.is_ok() {
+            self.unregister().await;
+        }
+        false
+    }
+
     /// Announces this process, retrying until the database takes it.
     pub(super) async fn register(&self) {
         let mut backoff = Duration::from_millis(100);
@@ -56,7 +75,7 @@ impl Engine {
 
     pub(super) async fn unregister(&self) {
         let boot = self.boot();
-        let gone = tokio::time::timeout(TIMEOUT, async {
+        let gone = tokio::time::timeout(SIGN_OFF, async {
             let mut conn = self.queue.db().direct().acquire().await?;
             sqlx::query!("delete from workers where boot_id = $1", boot.0).execute(&mut *conn).await
         })

@@ -237,9 +237,8 @@ pub async fn run_worker(
     let mut loops = JoinSet::new();
     loops.spawn(engine.clone().acknowledge(to_write));
     // Registered before the first claim: a claim of an unknown worker is rescued from it.
-    tokio::select! {
-        () = engine.register() => {}
-        () = stop.cancelled() => return Ended::Stopped,
+    if !engine.register_unless(&stop).await {
+        return Ended::Stopped;
     }
     loops.spawn(engine.clone().beat());
     loops.spawn(engine.clone().pulse());

@@ -9,7 +9,7 @@ use streamspace_queue::{
     inspect::{self, Filter, JobRow, Scope},
     workers,
 };
-use streamspace_testkit::eventually;
+use streamspace_testkit::{eventually, holds_for};
 
 use crate::bed::{Act, Bed, What, act, quick};
 
@@ -245,4 +245,27 @@ async fn a_drain_acts_within_a_second_and_can_be_taken_back_while_something_runs
     })
     .await;
     assert_eq!(worker.stop().await, Ended::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_told_to_end_while_it_registers_leaves_no_row() {
+    let bed = Bed::new().await;
+    // Its announcement is on its way, and arrives after it was told to end.
+    let mut held = bed.queue.db().begin().await.expect("a transaction");
+    sqlx::query("lock table workers in share mode").execute(&mut *held).await.expect("locked");
+    let worker = bed.worker();
+    eventually(Duration::from_secs(5), "it registers", async || {
+        let waiting = "select count(*) from pg_stat_activity
+                       where datname = current_database() and wait_event_type = 'Lock' and query like 'insert into workers%'";
+        (bed.number(waiting).await == 1).then_some(())
+    })
+    .await;
+    let ended = tokio::spawn(worker.stop());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    held.rollback().await.expect("unlocked");
+    assert_eq!(ended.await.expect("no panic"), Ended::Stopped);
+    holds_for(Duration::from_secs(1), "no worker is left", async || {
+        bed.number("select count(*) from workers").await == 0
+    })
+    .await;
 }
