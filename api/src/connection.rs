@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_nobody_reads_ends() {
+    async fn a_stream_that_nobody_reads_ends() -> io::Result<()> {
         let (dropped, mut ended) = mpsc::unbounded_channel();
         let endless = get(async move |ConnectInfo(Peer(_)): ConnectInfo<Peer>| {
             let held = Held(dropped.clone());
@@ -145,32 +145,33 @@ mod tests {
                 Ok::<_, Infallible>(vec![b'.'; 16 * 1024])
             }))
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
         let listener = Impatient { listener, stall: Duration::from_millis(200) };
         let router = Router::new().route("/", endless);
         let service = router.into_make_service_with_connect_info::<Peer>();
         tokio::spawn(async move { axum::serve(listener, service).await });
-        let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
+        let mut client = TcpStream::connect(address).await?;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await?;
         let mut begun = [0; 8];
-        client.read_exact(&mut begun).await.unwrap();
+        client.read_exact(&mut begun).await?;
         assert_eq!(&begun, b"HTTP/1.1");
         let ended = tokio::time::timeout(Duration::from_secs(10), ended.recv()).await;
         assert_eq!(ended, Ok(Some(())), "the stream ends though its client is connected");
         drop(client);
+        Ok(())
     }
 
     #[tokio::test]
-    async fn whoever_reads_slowly_is_waited_for() {
+    async fn whoever_reads_slowly_is_waited_for() -> io::Result<()> {
         let (stream, mut slow) = tokio::io::duplex(16);
         let stall = Duration::from_secs(1);
         let mut connection = Connection { stream, stall, stalled: None };
         let written = tokio::spawn(async move { connection.write_all(&[b'.'; 16 * 6]).await });
         for _ in 0..6 {
             tokio::time::sleep(stall / 3).await;
-            slow.read_exact(&mut [0; 16]).await.unwrap();
+            slow.read_exact(&mut [0; 16]).await?;
         }
-        written.await.unwrap().unwrap();
+        written.await.expect("no panic")
     }
 }
