@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Result, ensure};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
-use streamspace_common::{Actor, TenantId, UserId};
-use streamspace_queue::{Ended, Listen, Queue, Rights, WorkerOptions, run_worker};
+use streamspace_common::{Actor, TenantId};
+use streamspace_queue::{Behind, Ended, Listen, Queue, Rights, WorkerOptions, run_worker};
 use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +37,7 @@ impl Rights for Everyone {
         &'a self,
         _: &'a mut PgConnection,
         tenant: TenantId,
-        _: UserId,
+        _: Behind,
     ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>> {
         Box::pin(async move { Ok(Some(Actor::system(tenant))) })
     }

@@ -82,6 +82,8 @@ pub struct Actor {
     pub by: Creator,
     /// The person behind it, if there is one: their jobs are theirs to see.
     pub user: Option<UserId>,
+    /// The tenant's key behind it, when no person is.
+    pub key: Option<ApiKeyId>,
     pub role: Role,
     /// A platform administrator: sees and changes the installation as a whole.
     pub platform: bool,
@@ -90,6 +92,13 @@ pub struct Actor {
 impl Actor {
     /// The installation itself, acting within `tenant`: start-up, maintenance, schedules.
     pub fn system(tenant: TenantId) -> Self {
-        Self { tenant, by: Creator::System, user: None, role: Role::Owner, platform: tenant == PLATFORM }
+        Self {
+            tenant,
+            by: Creator::System,
+            user: None,
+            key: None,
+            role: Role::Owner,
+            platform: tenant == PLATFORM,
+        }
     }
 }

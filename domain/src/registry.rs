@@ -31,13 +31,15 @@ pub fn schedules(ports: &Ports) -> Schedules {
 
 #[cfg(test)]
 mod tests {
+    use streamspace_common::PLATFORM;
+
     use super::*;
 
     #[test]
     fn what_is_built_in_can_be_enqueued() {
         let registry = registry(&Ports::default());
         for schedule in built_in() {
-            assert_eq!(registry.check(schedule.kind, &schedule.args), Ok(()), "{}", schedule.name);
+            assert_eq!(registry.check(schedule.kind, PLATFORM, &schedule.args), Ok(()), "{}", schedule.name);
         }
     }
 

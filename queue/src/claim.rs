@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, value::RawValue};
 use sqlx::{PgConnection, types::Json};
-use streamspace_common::{BootId, JobId, TenantId, UserId};
+use streamspace_common::{ApiKeyId, BootId, JobId, TenantId, UserId};
 
 use crate::{lanes::Ask, notice::Lane};
 
@@ -31,6 +31,7 @@ pub(crate) struct Claimed {
     pub cancelling: bool,
     pub unknown_for_ms: Option<i64>,
     pub user: Option<UserId>,
+    pub key: Option<ApiKeyId>,
     pub request_id: Option<String>,
     pub traceparent: Option<String>,
     /// From when it could have been claimed to the claim.
@@ -74,7 +75,7 @@ pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -
                      j.park_key is not null as "timed_out_waiting!",
                      j.cancel_requested_at is not null as "cancelling!",
                      (date_part('epoch', queue.now() - j.unknown_since) * 1000)::bigint as unknown_for_ms,
-                     j.user_id as "user: UserId", j.request_id, j.traceparent,
+                     j.user_id as "user: UserId", j.key_id as "key: ApiKeyId", j.request_id, j.traceparent,
                      (date_part('epoch', queue.now() - j.run_at) * 1000)::bigint as "waited_ms!", j.row_version,
                      (select pg_current_snapshot()::text) as snapshot"#,
         boot.0,
@@ -108,6 +109,7 @@ pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -
             cancelling: row.cancelling,
             unknown_for_ms: row.unknown_for_ms,
             user: row.user,
+            key: row.key,
             request_id: row.request_id,
             traceparent: row.traceparent,
             waited_ms: row.waited_ms,
@@ -200,6 +202,7 @@ impl Claimed {
             cancelling: false,
             unknown_for_ms: None,
             user: None,
+            key: None,
             request_id: None,
             traceparent: None,
             waited_ms: 0,

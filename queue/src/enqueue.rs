@@ -227,6 +227,15 @@ async fn take_unique_key(
     Err(EnqueueError::Contended { key: unique.key.clone() })
 }
 
+/// A new row, which is of version 1 and in the lane of its queue.
+struct Inserted {
+    id: JobId,
+    state: State,
+    order_at: jiff_sqlx::Timestamp,
+    run_at: jiff_sqlx::Timestamp,
+    blocked_on: Option<String>,
+}
+
 async fn insert(
     tx: &mut Tx,
     policy: &Policy,
@@ -257,14 +266,19 @@ async fn insert(
     let delay = options.delay.map(|delay| delay.as_millis() as i64);
     let run_at = options.run_at.map(jiff_sqlx::Timestamp::from);
 
-    let inserted = sqlx::query!(
-        r#"with at as materialized (
-             select queue.now() as now,
-                    coalesce($5::timestamptz, queue.now() + coalesce($6::bigint, 0) * interval '1 ms') as run_at)
-           insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms, max_attempts,
+    let key = tx.actor().key.map(|key| key.0);
+    let single = ids.len() == 1;
+
+    // The statements differ in where the rows come from. A plan for one row is made once and kept;
+    // from an array the planner makes one anew each time, which costs as much as the insert.
+    macro_rules! insert {
+        ($from:tt) => {
+            sqlx::query_as!(
+                Inserted,
+                r#"insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms, max_attempts,
                              state, version, priority, unique_mode, kind, queue, lane, unique_key,
                              slot_keys, slot_limits, blocked_on,
-                             parent_id, user_id, creator_type, creator_id, request_id, traceparent, args)
+                             parent_id, user_id, key_id, creator_type, creator_id, request_id, traceparent, args)
            select u.id, $1, greatest(at.run_at, at.now), greatest(at.run_at, at.now) - $7::smallint * interval '1 minute',
                   at.now, $8, $9, $10,
                   (case when at.run_at > at.now then 'scheduled' when full_.key is not null then 'blocked'
@@ -272,40 +286,58 @@ async fn insert(
                   $11, $7, $12, $13, $14, $14, $15,
                   string_to_array(u.slot_keys, E'\x1f'), string_to_array(u.slot_limits, E'\x1f')::smallint[],
                   case when at.run_at > at.now then null else full_.key end,
-                  $16, $17, $18, $19, $20, $21, u.args
-           from at, unnest($2::uuid[], $3::jsonb[], $4::text[], $22::text[]) as u(id, args, slot_keys, slot_limits)
-           left join lateral (
-             select s.key from unnest(string_to_array(u.slot_keys, E'\x1f'),
-                                      string_to_array(u.slot_limits, E'\x1f')::smallint[]) as s(key, n)
-             where $23 and (select count(*) from job_slots x where x.key = s.key) >= s.n
-             limit 1) full_ on $23
-           returning id as "id: JobId", state as "state: State", lane, order_at, run_at, blocked_on, row_version"#,
-        tenant.0,
-        &ids,
-        &args,
-        &slot_keys as &[Option<String>],
-        run_at as Option<jiff_sqlx::Timestamp>,
-        delay,
-        options.priority.clamp(-100, 100),
-        release,
-        policy.timeout.as_millis() as i64,
-        options.max_attempts.unwrap_or(policy.attempts).max(1),
-        policy.version,
-        unique_mode,
-        policy.kind,
-        queue,
-        unique_key,
-        options.parent.map(|parent| parent.0),
-        user,
-        creator_type,
-        creator_id,
-        request.id,
-        request.traceparent,
-        &slot_limits as &[Option<String>],
-        keyed,
-    )
-    .fetch_all(tx.conn().await?)
-    .await?;
+                  $16, $17, $24, $18, $19, $20, $21, u.args
+           from (select now, coalesce($5::timestamptz, now + coalesce($6::bigint, 0) * interval '1 ms') as run_at
+                 from (select queue.now() as now) n) at, "# + $from + r#"
+           returning id as "id: JobId", state as "state: State", order_at, run_at, blocked_on"#,
+                tenant.0,
+                &ids,
+                &args,
+                &slot_keys as &[Option<String>],
+                run_at as Option<jiff_sqlx::Timestamp>,
+                delay,
+                options.priority.clamp(-100, 100),
+                release,
+                policy.timeout.as_millis() as i64,
+                options.max_attempts.unwrap_or(policy.attempts).max(1),
+                policy.version,
+                unique_mode,
+                policy.kind,
+                queue,
+                unique_key,
+                options.parent.map(|parent| parent.0),
+                user,
+                creator_type,
+                creator_id,
+                request.id,
+                request.traceparent,
+                &slot_limits as &[Option<String>],
+                keyed,
+                key,
+            )
+            .fetch_all(tx.conn().await?)
+            .await?
+        };
+    }
+    let inserted = match (keyed, single) {
+        (true, _) => insert!(
+            "unnest($2::uuid[], $3::jsonb[], $4::text[], $22::text[]) as u(id, args, slot_keys, slot_limits)
+             left join lateral (
+               select s.key from unnest(string_to_array(u.slot_keys, E'\\x1f'),
+                                        string_to_array(u.slot_limits, E'\\x1f')::smallint[]) as s(key, n)
+               where (select count(*) from job_slots x where x.key = s.key) >= s.n
+               limit 1) full_ on $23"
+        ),
+        (false, false) => insert!(
+            "unnest($2::uuid[], $3::jsonb[], $4::text[], $22::text[]) as u(id, args, slot_keys, slot_limits),
+             (select null::text as key) full_ where not $23"
+        ),
+        (false, true) => insert!(
+            "(select ($2::uuid[])[1] as id, ($3::jsonb[])[1] as args, ($4::text[])[1] as slot_keys,
+                     ($22::text[])[1] as slot_limits) u,
+             (select null::text as key) full_ where not $23"
+        ),
+    };
 
     let notices = tx.notices();
     for job in inserted {
@@ -315,11 +347,11 @@ async fn insert(
                 notices.unblock.insert(key);
             }
             (State::Queued, _) => {
-                notices.claimable(Lane { name: job.lane, tenant }, job.order_at.to_jiff());
+                notices.claimable(Lane { name: queue.to_owned(), tenant }, job.order_at.to_jiff());
             }
             _ => notices.due(job.run_at.to_jiff()),
         }
-        notices.changed(job.id, job.row_version);
+        notices.changed(job.id, 1);
     }
     Ok(())
 }

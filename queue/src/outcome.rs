@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use serde::Serialize;
 use serde_json::Value;
 use streamspace_common::{Classified, ErrorKind};
+use tracing::warn;
 
 /// The work is done.
 #[derive(Debug, Default)]
@@ -76,9 +77,19 @@ impl Failure {
 }
 
 /// The retry policy of every classified error, in one place.
-impl<E: Classified> From<E> for Failure {
+///
+/// The message becomes part of the job, which people of a tenant read: what is our fault, and what
+/// the database says, is for the log.
+impl<E: Classified + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        let message = chain(&error);
+        let mut message = chain(&error);
+        if matches!(error.kind(), ErrorKind::Internal) || is_of_database(&error) {
+            warn!("{message}");
+            message = match error.kind() {
+                ErrorKind::Unavailable => "the database is not available".into(),
+                _ => "internal error".into(),
+            };
+        }
         match error.kind() {
             ErrorKind::RateLimited { retry_after } => {
                 Self::Retry { error: message, after: Some(retry_after) }
@@ -87,6 +98,10 @@ impl<E: Classified> From<E> for Failure {
             _ => Self::Permanent(message),
         }
     }
+}
+
+fn is_of_database(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<sqlx::Error>())
 }
 
 /// An error with its causes, on one line.

@@ -9,7 +9,7 @@ use crate::{
     attempt::Attempt,
     enqueue::{EnqueueError, Policy, Prepared},
     job::{Backoff, Job},
-    outcome::{Done, Failure},
+    outcome::{Done, Failure, chain},
 };
 use streamspace_common::TenantId;
 
@@ -66,10 +66,10 @@ impl Registry {
         self.kinds.iter().filter_map(|(name, kind)| kind.schedulable().map(|schema| (*name, schema)))
     }
 
-    /// Whether a payload fits its kind: what a schedule checks when it is saved.
-    pub fn check(&self, kind: &str, args: &Value) -> Result<(), String> {
-        match self.kinds.get(kind) {
-            Some(kind) => kind.check(args),
+    /// Whether a job of the kind can be made of the payload: what a schedule checks when it is saved.
+    pub fn check(&self, kind: &str, tenant: TenantId, args: &Value) -> Result<(), String> {
+        match self.prepare(kind, tenant, args) {
+            Some(prepared) => prepared.map(drop).map_err(|error| chain(&error)),
             None => Err(format!("there is no job kind {kind:?}")),
         }
     }
@@ -91,7 +91,6 @@ pub(crate) trait Kind: Send + Sync {
     fn grace(&self) -> Duration;
     fn for_a_person(&self) -> bool;
     fn schedulable(&self) -> Option<Value>;
-    fn check(&self, args: &Value) -> Result<(), String>;
     fn prepare(&self, tenant: TenantId, args: &Value) -> Result<(Policy, Prepared), EnqueueError>;
     fn run(&self, args: Box<RawValue>, attempt: Attempt) -> BoxFuture<'static, Result<Done, Failure>>;
 }
@@ -119,10 +118,6 @@ impl<J: Job> Kind for Registered<J> {
 
     fn schedulable(&self) -> Option<Value> {
         J::SCHEDULABLE.map(|schema| schema())
-    }
-
-    fn check(&self, args: &Value) -> Result<(), String> {
-        J::deserialize(args).map(|_| ()).map_err(|error| error.to_string())
     }
 
     fn prepare(&self, tenant: TenantId, args: &Value) -> Result<(Policy, Prepared), EnqueueError> {

@@ -115,6 +115,7 @@ impl App {
             tenant: who.tenant,
             by: streamspace_common::Creator::User(who.id),
             user: Some(who.id),
+            key: None,
             role: who.role,
             platform: false,
         };

@@ -12,7 +12,8 @@ mod store;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
-use streamspace_common::{ApiKeyId, Role, Secret, TenantId, UserId};
+use sqlx::PgConnection;
+use streamspace_common::{Actor, ApiKeyId, Creator, Role, Secret, TenantId, UserId};
 use streamspace_queue::Tx;
 
 pub use self::{
@@ -53,6 +54,23 @@ pub struct ApiKey {
     pub scopes: Vec<String>,
     pub hourly_limit: u32,
     pub expires_at: Option<Timestamp>,
+}
+
+/// Who acts for a key of the tenant itself; `None` when it may not any more.
+pub(crate) async fn actor(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    key: ApiKeyId,
+) -> sqlx::Result<Option<Actor>> {
+    let role = store::of_tenant(conn, tenant, key).await?;
+    Ok(role.map(|role| Actor {
+        tenant,
+        by: Creator::ApiKey(key),
+        user: None,
+        key: Some(key),
+        role,
+        platform: false,
+    }))
 }
 
 /// Makes a key in the caller's tenant. The secret is shown now and never again.

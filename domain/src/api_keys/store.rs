@@ -1,5 +1,5 @@
 use sqlx::PgConnection;
-use streamspace_common::{Actor, ApiKeyId, Creator, TenantId, UserId};
+use streamspace_common::{Actor, ApiKeyId, Creator, Role, TenantId, UserId};
 use streamspace_queue::Tx;
 
 use super::{ApiKey, Error, Owner, Scopes, check::Checked, secret::Hash};
@@ -52,6 +52,7 @@ impl Row {
             tenant: self.tenant_id,
             by: Creator::ApiKey(self.id),
             user: self.user_id,
+            key: self.user_id.is_none().then_some(self.id),
             role: role(&self.role),
             platform: self.platform,
         };
@@ -96,6 +97,24 @@ pub(super) async fn by_ids(conn: &mut PgConnection, keys: &[uuid::Uuid]) -> sqlx
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(Row::into_checked).collect())
+}
+
+/// What a key of the tenant itself may do now; `None` when it may nothing any more.
+pub(super) async fn of_tenant(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    key: ApiKeyId,
+) -> sqlx::Result<Option<Role>> {
+    let found = sqlx::query_scalar!(
+        r#"select k.role as "role!" from api_keys k join tenants t on t.id = k.tenant_id and t.active
+           where k.tenant_id = $1 and k.id = $2 and k.user_id is null and k.active
+             and (k.expires_at is null or k.expires_at > queue.now())"#,
+        tenant.0,
+        key.0,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.map(|found| role(&found)))
 }
 
 /// In order, so that two processes that write the same keys do not wait for each other in a circle.

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn actor(role: Role, platform: bool) -> Actor {
-        Actor { tenant: TenantId::new(), by: Creator::System, user: None, role, platform }
+        Actor { tenant: TenantId::new(), by: Creator::System, user: None, key: None, role, platform }
     }
 
     #[test]

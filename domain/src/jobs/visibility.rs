@@ -31,8 +31,9 @@ mod tests {
     #[test]
     fn roles_decide_how_far_somebody_sees() {
         let (tenant, user, key) = (TenantId::new(), UserId::new(), ApiKeyId::new());
-        let of =
-            |role, user, platform| scope(&Actor { tenant, by: Creator::ApiKey(key), user, role, platform });
+        let of = |role, user, platform| {
+            scope(&Actor { tenant, by: Creator::ApiKey(key), user, key: None, role, platform })
+        };
         for role in [Role::Viewer, Role::User] {
             assert_eq!(of(role, Some(user), false), Scope::User(tenant, user));
             assert_eq!(of(role, None, false), Scope::Creator(tenant, key.0));

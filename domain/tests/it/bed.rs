@@ -76,7 +76,7 @@ impl Bed {
         .execute(self.queue.db().pool())
         .await
         .expect("a person");
-        Actor { tenant, by: Creator::User(user), user: Some(user), role, platform: false }
+        Actor { tenant, by: Creator::User(user), user: Some(user), key: None, role, platform: false }
     }
 
     pub fn tx(&self, actor: &Actor) -> Tx {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use streamspace_common::{Actor, BootId, Classified, ErrorKind, JobId, Role};
+use streamspace_common::{Actor, BootId, Classified, Creator, ErrorKind, JobId, Role};
 use streamspace_domain::{
     Ports,
+    api_keys::{self, NewApiKey, Owner},
     jobs::{self, Change, Filter, jobs as kinds, queues, schedules, workers},
     registry,
 };
@@ -162,17 +163,11 @@ async fn what_a_filter_matches_beyond_the_first_few_is_changed_by_a_job() {
     worker.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_schedule_has_the_rights_that_its_maker_has_when_it_fires() {
-    let bed = Bed::new().await;
-    let all = streamspace_domain::schedules(&Ports::default());
-    let operator = bed.person(bed.tenant, Role::Operator).await;
-    let foreign = bed.person(bed.other, Role::Operator).await;
-    let user = bed.person(bed.tenant, Role::User).await;
-    let save = SaveSchedule {
+fn nightly(args: serde_json::Value) -> SaveSchedule {
+    SaveSchedule {
         name: "Every night, once more".into(),
         kind: "jobs.change".into(),
-        args: json!({ "change": "retry", "filter": { "states": ["failed"] } }),
+        args,
         cron: "0 3 * * *".into(),
         time_zone: "Europe/Berlin".into(),
         jitter: Duration::ZERO,
@@ -180,7 +175,17 @@ async fn a_schedule_has_the_rights_that_its_maker_has_when_it_fires() {
         catch_up_window: Duration::from_secs(3_600),
         overlap: Overlap::Skip,
         paused: false,
-    };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_has_the_rights_that_its_maker_has_when_it_fires() {
+    let bed = Bed::new().await;
+    let all = streamspace_domain::schedules(&Ports::default());
+    let operator = bed.person(bed.tenant, Role::Operator).await;
+    let foreign = bed.person(bed.other, Role::Operator).await;
+    let user = bed.person(bed.tenant, Role::User).await;
+    let save = nightly(json!({ "change": "retry", "filter": { "states": ["failed"] } }));
     let refused = schedules::create(&mut bed.tx(&user), &all, save.clone()).await;
     assert_eq!(kind(refused), Some(ErrorKind::Forbidden));
     let wrong = SaveSchedule { args: json!({ "change": "retry", "filtre": {} }), ..save.clone() };
@@ -208,6 +213,84 @@ async fn a_schedule_has_the_rights_that_its_maker_has_when_it_fires() {
     tx.commit().await.expect("committed");
     assert_eq!(bed.ends(run.id).await.state, State::Cancelled);
     worker.stop().await;
+}
+
+/// Or else an operator would lend themselves an administrator's rights by changing what their
+/// schedule does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_has_the_rights_of_whoever_said_last_what_it_does() {
+    let bed = Bed::new().await;
+    let all = streamspace_domain::schedules(&Ports::default());
+    let operator = bed.person(bed.tenant, Role::Operator).await;
+    let administrator = Actor { platform: true, ..bed.person(bed.tenant, Role::Owner).await };
+    bed.execute("update users set platform_admin = true where role = 'owner'").await;
+    enqueue(&bed, &bed.person(bed.other, Role::User).await).await;
+    let mine = enqueue(&bed, &operator).await;
+
+    let mut tx = bed.tx(&administrator);
+    let made = schedules::create(&mut tx, &all, nightly(json!({ "change": "retry" }))).await.expect("made");
+    tx.commit().await.expect("committed");
+    let mut tx = bed.tx(&operator);
+    let cancels = nightly(json!({ "change": "cancel", "filter": { "kind": "jobs.prune" } }));
+    schedules::update(&mut tx, &all, made.id, cancels).await.expect("changed");
+    let run = schedules::run_now(&mut tx, &all, made.id).await.expect("ran");
+    tx.commit().await.expect("committed");
+
+    let worker = bed.worker(&Ports::default());
+    assert_eq!(bed.ends(run.id).await.state, State::Succeeded);
+    assert_eq!(bed.ends(mine).await.state, State::Cancelled);
+    assert_eq!(bed.number("select count(*) from jobs where state = 'cancelled'").await, 1);
+    worker.stop().await;
+}
+
+/// What a key of the tenant has planned ends with the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_a_tenants_key_have_its_role_and_end_with_it() {
+    let bed = Bed::new().await;
+    let all = streamspace_domain::schedules(&Ports::default());
+    let admin = bed.person(bed.tenant, Role::Admin).await;
+    let mut tx = bed.tx(&admin);
+    let new = NewApiKey {
+        name: "planner".into(),
+        owner: Owner::Tenant(Role::Operator),
+        scopes: vec![],
+        hourly_limit: 100,
+        expires_at: None,
+    };
+    let (key, _) = api_keys::create(&mut tx, new).await.expect("a key");
+    tx.commit().await.expect("committed");
+    let planner = Actor {
+        by: Creator::ApiKey(key.id),
+        user: None,
+        key: Some(key.id),
+        role: Role::Operator,
+        ..admin.clone()
+    };
+    let mut tx = bed.tx(&planner);
+    let made = schedules::create(&mut tx, &all, nightly(json!({ "change": "retry" }))).await.expect("made");
+    let run = schedules::run_now(&mut tx, &all, made.id).await.expect("ran");
+    tx.commit().await.expect("committed");
+    let worker = bed.worker(&Ports::default());
+    assert_eq!(bed.ends(run.id).await.state, State::Succeeded);
+
+    bed.execute("update api_keys set active = false").await;
+    let mut tx = bed.tx(&admin);
+    let run = schedules::run_now(&mut tx, &all, made.id).await.expect("ran");
+    tx.commit().await.expect("committed");
+    assert_eq!(bed.ends(run.id).await.state, State::Cancelled);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_that_no_job_can_have_are_refused_when_they_are_saved() {
+    let bed = Bed::new().await;
+    let all = streamspace_domain::schedules(&Ports::default());
+    let operator = bed.person(bed.tenant, Role::Operator).await;
+    let long = json!({ "change": "retry", "filter": { "kind": "k".repeat(70_000) } });
+    for wrong in [long, json!({ "change": "retry", "changed": 5 }), json!({ "change": "explode" })] {
+        let refused = schedules::create(&mut bed.tx(&operator), &all, nightly(wrong)).await;
+        assert_eq!(kind(refused), Some(ErrorKind::Invalid));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

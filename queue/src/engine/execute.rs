@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
 use super::{
-    Engine, Live, Stop,
+    Behind, Engine, Live, Stop,
     acknowledge::Ack,
     judge::{Ending, Judged, Policy, ending, judge, millis},
 };
@@ -84,25 +84,32 @@ impl Engine {
         span.in_scope(|| self.conclude(run, kind.as_ref(), ending));
     }
 
-    /// Who the job acts as. `None`: its person may no longer act.
+    /// Who the job acts as. `None`: whoever it acts for may no longer act.
     async fn actor(&self, kind: &dyn Kind, claimed: &Claimed) -> sqlx::Result<Option<Actor>> {
-        if let (true, Some(user)) = (kind.for_a_person(), claimed.user) {
+        let behind = claimed.user.map(Behind::Person).or(claimed.key.map(Behind::Key));
+        if let (true, Some(behind)) = (kind.for_a_person(), behind) {
             let mut conn = self.queue.read().await?;
-            let actor = self.rights.actor(&mut conn, claimed.tenant, user).await?;
-            return Ok(actor.map(|actor| Actor { by: Creator::Job(claimed.id), ..actor }));
+            let actor = self.rights.actor(&mut conn, claimed.tenant, behind).await?;
+            return Ok(actor.map(|actor| Actor {
+                by: Creator::Job(claimed.id),
+                user: claimed.user,
+                key: claimed.key,
+                ..actor
+            }));
         }
         Ok(Some(Actor {
             tenant: claimed.tenant,
             by: Creator::Job(claimed.id),
             user: claimed.user,
+            key: claimed.key,
             role: Role::Owner,
             platform: claimed.tenant == streamspace_common::PLATFORM,
         }))
     }
 
     fn without_rights(&self, run: Run) {
-        info!(job.id = %run.claimed.id, "cancelled: whoever made it may no longer act");
-        let error = Some(run.error("rights", "whoever made this job may no longer act in this tenant"));
+        info!(job.id = %run.claimed.id, "cancelled: whoever it acts for may no longer act");
+        let error = Some(run.error("rights", "whoever this job acts for may no longer act in this tenant"));
         let end = run.end(Verdict::Cancelled, error);
         self.finished(&run, "cancelled");
         self.ended(&run.claimed, run.started.elapsed());

@@ -36,7 +36,7 @@ use std::{
 use apalis::prelude::{WorkerBuilder, WorkerContext};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
-use streamspace_common::{Actor, BootId, JobId, TenantId, UserId};
+use streamspace_common::{Actor, ApiKeyId, BootId, JobId, TenantId, UserId};
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
@@ -87,14 +87,22 @@ impl Default for WorkerOptions {
     }
 }
 
-/// Who a person is now, asked at the start of jobs that act for one.
+/// On whose authority a job acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    Person(UserId),
+    /// A key of the tenant itself.
+    Key(ApiKeyId),
+}
+
+/// Who somebody is now, asked at the start of jobs that act with their rights.
 pub trait Rights: Send + Sync {
-    /// `None` when the person may no longer act: disabled, deleted, or their tenant suspended.
+    /// `None` when they may no longer act: disabled, revoked, deleted, or their tenant suspended.
     fn actor<'a>(
         &'a self,
         conn: &'a mut PgConnection,
         tenant: TenantId,
-        user: UserId,
+        behind: Behind,
     ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>>;
 }
 

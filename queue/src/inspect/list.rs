@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, ToSpan};
+use jiff::Timestamp;
 use sqlx::PgConnection;
 use streamspace_common::{JobId, ScheduleId, TenantId, UserId};
 use uuid::Uuid;
@@ -45,15 +45,16 @@ impl Filter {
     /// Ids are made by the clock of whoever enqueues, `created_at` by the database's: a day lies
     /// between them at most. Bounds of ids only keep a scan short; the times decide.
     pub(crate) fn lowest_id(&self) -> Uuid {
-        self.created_from.map_or(Uuid::nil(), |from| id_at(from - SLACK_HOURS.hours()))
+        self.created_from.map_or(Uuid::nil(), |from| id_at(from.saturating_sub(SLACK).unwrap_or(from)))
     }
 
     pub(crate) fn highest_id(&self) -> Uuid {
-        self.created_before.map_or(Uuid::max(), |before| id_at(before + SLACK_HOURS.hours()))
+        self.created_before
+            .map_or(Uuid::max(), |before| id_at(before.saturating_add(SLACK).unwrap_or(before)))
     }
 }
 
-const SLACK_HOURS: i64 = 24;
+const SLACK: Duration = Duration::from_secs(24 * 3600);
 /// Rows that one page looks at, at most.
 const SCANNED: i64 = 10_000;
 
@@ -153,7 +154,19 @@ async fn floor(
     let user = scope.user().or(filter.user);
     match (scope.tenant(), user) {
         _ if filter.parent.is_some() => Ok(None),
-        (Some(_), None) if filter.states == [State::Failed] => Ok(None),
+        (Some(tenant), None) if filter.states == [State::Failed] => {
+            sqlx::query_scalar!(
+                "select id from jobs where (tenant_id, id) < ($1::uuid, $2) and (tenant_id, id) > ($1, $3)
+                   and state = 'failed'
+                 order by tenant_id desc, id desc offset $4 limit 1",
+                tenant.0,
+                before,
+                low,
+                SCANNED - 1,
+            )
+            .fetch_optional(conn)
+            .await
+        }
         (Some(tenant), Some(user)) => {
             sqlx::query_scalar!(
                 "select id from jobs
@@ -270,12 +283,15 @@ async fn matching(
     }
 }
 
+/// No job is older than the epoch, and PostgreSQL's years begin later than ours.
 fn sql_time(at: Timestamp) -> jiff_sqlx::Timestamp {
-    at.into()
+    at.max(Timestamp::UNIX_EPOCH).into()
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::ToSpan;
+
     use super::*;
 
     #[test]
@@ -284,6 +300,17 @@ mod tests {
         let id = Uuid::now_v7();
         assert!(id_at(before) <= id);
         assert!(id < id_at(before + 1.minute()));
+    }
+
+    #[test]
+    fn the_ends_of_time_are_times_too() {
+        let filter = Filter {
+            created_from: Some(Timestamp::MIN),
+            created_before: Some(Timestamp::MAX),
+            ..Filter::default()
+        };
+        assert_eq!(filter.lowest_id(), Uuid::nil());
+        assert!(filter.highest_id() > id_at(Timestamp::now()));
     }
 
     #[test]

@@ -11,7 +11,11 @@ use super::{
     CatchUp, Overlap, Schedule, ScheduleError, Schedules, Timing, When, fire, jittered,
     store::{self, to_ms},
 };
-use crate::{enqueue::Enqueued, tx::Tx};
+use crate::{
+    enqueue::{EnqueueError, Enqueued},
+    outcome::chain,
+    tx::Tx,
+};
 
 /// A schedule as its maker wrote it.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +37,7 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 const MOST_PREVIEWED: usize = 100;
 
 impl SaveSchedule {
-    fn check(&self, schedules: &Schedules, now: Timestamp) -> Result<Next, ScheduleError> {
+    fn check(&self, schedules: &Schedules, tenant: TenantId, now: Timestamp) -> Result<Next, ScheduleError> {
         let length = self.name.chars().count();
         if !(1..=200).contains(&length) || self.name.contains('\0') {
             return Err(ScheduleError::invalid("/name", "a name has 1 to 200 characters"));
@@ -44,17 +48,41 @@ impl SaveSchedule {
         if self.catch_up_window > LONGEST_WINDOW {
             return Err(ScheduleError::invalid("/catchUpWindow", "at most 7 d"));
         }
-        if !schedules.registry.schedulable().any(|(kind, _)| kind == self.kind) {
-            return Err(ScheduleError::invalid("/kind", format!("no kind {:?} can be scheduled", self.kind)));
+        let kinds: Vec<_> = schedules.registry.schedulable().map(|(kind, _)| kind).collect();
+        if !kinds.contains(&self.kind.as_str()) {
+            let detail = format!("no kind {:?} can be scheduled; there are {}", self.kind, kinds.join(", "));
+            return Err(ScheduleError::invalid("/kind", detail));
         }
+        self.check_names(schedules)?;
         schedules
             .registry
-            .check(&self.kind, &self.args)
+            .check(&self.kind, tenant, &self.args)
             .map_err(|detail| ScheduleError::invalid("/arguments", detail))?;
         let tick = timing(&When::Cron(self.cron.clone()), &self.time_zone)?
             .next(now)
             .ok_or_else(|| ScheduleError::invalid("/cron", super::TimingError::Never))?;
         Ok(Next::of(tick, self.jitter, self.paused))
+    }
+}
+
+impl SaveSchedule {
+    /// A payload may have fields that only its kind writes, and a misspelt one would be ignored.
+    fn check_names(&self, schedules: &Schedules) -> Result<(), ScheduleError> {
+        let schema = schedules.registry.schedulable().find(|(kind, _)| *kind == self.kind);
+        let Some(known) = schema.as_ref().and_then(|(_, schema)| schema["properties"].as_object()) else {
+            return Ok(());
+        };
+        let unknown =
+            self.args.as_object().and_then(|args| args.keys().find(|name| !known.contains_key(*name)));
+        match unknown {
+            Some(name) => {
+                let names: Vec<_> = known.keys().map(String::as_str).collect();
+                let detail =
+                    format!("{} has no argument {name:?}; there are {}", self.kind, names.join(", "));
+                Err(ScheduleError::invalid("/arguments", detail))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -93,8 +121,8 @@ pub async fn create(
     schedules: &Schedules,
     new: SaveSchedule,
 ) -> Result<Schedule, ScheduleError> {
-    let next = new.check(schedules, tx.now().await?)?;
     let tenant = tx.tenant();
+    let next = new.check(schedules, tenant, tx.now().await?)?;
     write(tx, tenant, ScheduleId::new(), new, next).await
 }
 
@@ -107,11 +135,12 @@ pub async fn update(
     new: SaveSchedule,
 ) -> Result<Schedule, ScheduleError> {
     let before = lock_own(tx, tenant, id).await?;
-    let next = new.check(schedules, tx.now().await?)?;
+    let next = new.check(schedules, before.tenant, tx.now().await?)?;
     write(tx, before.tenant, id, new, next).await
 }
 
-/// A new schedule, or the new definition of one that is there, which stays its maker's.
+/// A new schedule, or the new definition of one that is there. Its jobs have the rights of whoever
+/// said last what they do; what somebody of another tenant said, they do with the rights they had.
 async fn write(
     tx: &mut Tx,
     tenant: TenantId,
@@ -119,18 +148,22 @@ async fn write(
     new: SaveSchedule,
     next: Next,
 ) -> Result<Schedule, ScheduleError> {
-    let user = tx.actor().user;
+    let (user, key, at_home) = (tx.actor().user, tx.actor().key, tx.tenant() == tenant);
     let (creator_type, creator_id) = tx.actor().by.columns();
     sqlx::query!(
         "insert into schedules as s (id, tenant_id, name, kind, args, cron, time_zone, jitter_ms, catch_up, catch_up_ms,
-                                     overlap, paused, next_at, fire_at, user_id, creator_type, creator_id,
+                                     overlap, paused, next_at, fire_at, user_id, key_id, creator_type, creator_id,
                                      created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, queue.now(), queue.now())
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $18, $16, $17, queue.now(), queue.now())
          on conflict (id) do update set
            name = excluded.name, kind = excluded.kind, args = excluded.args, cron = excluded.cron,
            time_zone = excluded.time_zone, jitter_ms = excluded.jitter_ms, catch_up = excluded.catch_up,
            catch_up_ms = excluded.catch_up_ms, overlap = excluded.overlap, paused = excluded.paused,
            next_at = excluded.next_at, fire_at = excluded.fire_at,
+           user_id = case when $19 then excluded.user_id else s.user_id end,
+           key_id = case when $19 then excluded.key_id else s.key_id end,
+           creator_type = case when $19 then excluded.creator_type else s.creator_type end,
+           creator_id = case when $19 then excluded.creator_id else s.creator_id end,
            row_version = s.row_version + 1, updated_at = excluded.updated_at",
         id.0,
         tenant.0,
@@ -149,6 +182,8 @@ async fn write(
         user.map(|user| user.0),
         creator_type,
         creator_id,
+        key.map(|key| key.0),
+        at_home,
     )
     .execute(tx.conn().await?)
     .await
@@ -220,7 +255,13 @@ pub async fn run_now(
     let schedule = lock_any(tx, tenant, id).await?;
     let now = tx.now().await?;
     fire::manually(tx, schedules, &schedule, now)
-        .await?
+        .await
+        .map_err(|error| match error {
+            ScheduleError::Enqueue(
+                error @ (EnqueueError::Payload { .. } | EnqueueError::TooLarge { .. }),
+            ) => ScheduleError::invalid("/arguments", chain(&error)),
+            error => error,
+        })?
         .ok_or_else(|| ScheduleError::invalid("/kind", format!("no kind {:?} is known here", schedule.kind)))
 }
 

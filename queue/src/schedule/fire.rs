@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 use streamspace_common::{
-    Actor, Classified, Creator, ErrorKind, JobId, PLATFORM, Role, ScheduleId, TenantId, UserId,
+    Actor, ApiKeyId, Classified, Creator, ErrorKind, JobId, PLATFORM, Role, ScheduleId, TenantId, UserId,
 };
 use tracing::{info, warn};
 
@@ -55,7 +55,7 @@ pub async fn fire_due(queue: &Queue, schedules: &Schedules, troubled: &mut Troub
     let (resting, versions) = troubled.resting(Instant::now());
     let mut conn = queue.read().await?;
     let due = sqlx::query!(
-        r#"select id as "id: ScheduleId", tenant_id as "tenant: TenantId", user_id as "user: UserId", name, row_version
+        r#"select id as "id: ScheduleId", tenant_id as "tenant: TenantId", user_id as "user: UserId", key_id as "key: ApiKeyId", name, row_version
            from schedules
            where fire_at is not null and not paused and fire_at <= queue.now()
              and case when built_in then name = any($2) else kind = any($1) end
@@ -76,6 +76,7 @@ pub async fn fire_due(queue: &Queue, schedules: &Schedules, troubled: &mut Troub
             tenant: schedule.tenant,
             by: Creator::Schedule(schedule.id),
             user: schedule.user,
+            key: schedule.key,
             role: Role::Owner,
             platform: schedule.tenant == PLATFORM,
         };
@@ -207,7 +208,7 @@ async fn enqueue_job(
         };
         let (policy, prepared) = prepared?;
         // Jobs of a schedule belong to its tenant and its maker, whoever fires it.
-        tx.act_as(Actor { tenant, user: schedule.user, ..actor.clone() });
+        tx.act_as(Actor { tenant, user: schedule.user, key: schedule.key, ..actor.clone() });
         let enqueued = enqueue::enqueue_prepared(tx, &policy, prepared, &options).await;
         tx.act_as(actor.clone());
         last = Some(enqueued?);

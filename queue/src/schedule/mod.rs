@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use streamspace_common::{Classified, Creator, ErrorKind, JobId, ScheduleId, TenantId, UserId};
+use streamspace_common::{ApiKeyId, Classified, Creator, ErrorKind, JobId, ScheduleId, TenantId, UserId};
 
 use crate::{enqueue::EnqueueError, registry::Registry};
 
@@ -74,6 +74,7 @@ pub struct Schedule {
     pub missed_count: i64,
     /// Whose rights its jobs have.
     pub user: Option<UserId>,
+    pub key: Option<ApiKeyId>,
     pub creator: Creator,
     pub row_version: i64,
     pub created_at: Timestamp,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::PgConnection;
-use streamspace_common::{Creator, JobId, ScheduleId, TenantId, UserId};
+use streamspace_common::{ApiKeyId, Creator, JobId, ScheduleId, TenantId, UserId};
 use uuid::Uuid;
 
 use super::{CatchUp, Fire, Overlap, Schedule, When};
@@ -30,6 +30,7 @@ pub(super) struct Stored {
     pub(super) last_job: Option<JobId>,
     pub(super) missed_count: i64,
     pub(super) user: Option<UserId>,
+    pub(super) key: Option<ApiKeyId>,
     pub(super) creator_type: String,
     pub(super) creator_id: Option<Uuid>,
     pub(super) row_version: i64,
@@ -69,6 +70,7 @@ impl From<Stored> for Schedule {
             last_job: row.last_job,
             missed_count: row.missed_count,
             user: row.user,
+            key: row.key,
             creator: Creator::from_columns(&row.creator_type, row.creator_id),
             row_version: row.row_version,
             created_at: row.created_at.to_jiff(),
@@ -83,7 +85,7 @@ macro_rules! read_schedules {
             crate::schedule::store::Stored,
             r#"select id as "id: _", tenant_id as "tenant: _", name, kind, args, cron, every_ms, time_zone, jitter_ms,
                       catch_up, catch_up_ms, overlap, built_in, paused, next_at, last_fire_at,
-                      last_job_id as "last_job: _", missed_count, user_id as "user: _", creator_type, creator_id,
+                      last_job_id as "last_job: _", missed_count, user_id as "user: _", key_id as "key: _", creator_type, creator_id,
                       row_version, created_at, updated_at
                from schedules where "# + $rest
             $(, $argument)*

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, Row};
 use streamspace_common::{Actor, JobId, TenantId, UserId};
 use streamspace_queue::{
-    Attempt, Backoff, Db, DbOptions, Done, Ended, Enqueued, Failure, Job, Listen, Options, Queue,
+    Attempt, Backoff, Behind, Db, DbOptions, Done, Ended, Enqueued, Failure, Job, Listen, Options, Queue,
     QueueOptions, Registry, Release, Request, Rights, Slot, Unique, WorkerOptions, enqueue_with, run_worker,
     seconds,
 };
@@ -159,9 +159,9 @@ impl Rights for Everybody {
         &'a self,
         _: &'a mut PgConnection,
         tenant: TenantId,
-        user: UserId,
+        _: Behind,
     ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>> {
-        async move { Ok(Some(Actor { user: Some(user), ..Actor::system(tenant) })) }.boxed()
+        async move { Ok(Some(Actor::system(tenant))) }.boxed()
     }
 }
 

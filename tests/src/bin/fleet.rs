@@ -20,8 +20,8 @@ use streamspace_common::config::LogConfig;
 use streamspace_common::{Actor, Config, TenantId, UserId, telemetry};
 use streamspace_queue::schedule::Schedules;
 use streamspace_queue::{
-    Db, DbOptions, Ended, Listen, Queue, QueueOptions, Registry, Release, Rights, WorkerOptions, run_worker,
-    schema,
+    Behind, Db, DbOptions, Ended, Listen, Queue, QueueOptions, Registry, Release, Rights, WorkerOptions,
+    run_worker, schema,
 };
 use streamspace_tests::stage::{Brief, Count, EvolvedV1, EvolvedV2, Novel, Play, Stage};
 use tokio::net::TcpListener;
@@ -148,7 +148,7 @@ impl Rights for Everyone {
         &'a self,
         _: &'a mut PgConnection,
         tenant: TenantId,
-        _: UserId,
+        _: Behind,
     ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>> {
         Box::pin(async move { Ok(Some(Actor::system(tenant))) })
     }
