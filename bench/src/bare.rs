@@ -41,7 +41,7 @@ pub async fn rate(stage: &Stage, claim: &'static str, lane: &str, turn: Turn) ->
     let meter = Meter::start(stage.postmaster)?;
     let (one, other) = tokio::try_join!(one, other)?;
     let jobs = one? + other?;
-    let (own, server) = meter.per_job(jobs)?;
+    let (own, server) = meter.used()?.per_job(jobs);
     Ok(Pace { rate: jobs as f64 / turn.window.as_secs_f64(), own, server })
 }
 

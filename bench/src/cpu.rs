@@ -35,26 +35,47 @@ fn of_server(postmaster: u32) -> Result<Duration> {
     Ok(ticks(used))
 }
 
-/// Measures this process and the server from its making on.
+/// Measures a process and the server from its making on.
 pub struct Meter {
+    pid: String,
     postmaster: u32,
+    before: Used,
+}
+
+/// Processor time of a process, and of the server.
+#[derive(Clone, Copy)]
+pub struct Used {
     own: Duration,
     server: Duration,
 }
 
 impl Meter {
+    /// Of this process.
     pub fn start(postmaster: u32) -> Result<Self> {
-        Ok(Self { postmaster, own: of("self")?, server: of_server(postmaster)? })
+        Self::of("self", postmaster)
     }
 
-    /// Microseconds of both for each of so many jobs.
-    pub fn per_job(&self, jobs: u64) -> Result<(f64, f64)> {
-        let each = |used: Duration| used.as_secs_f64() * 1e6 / jobs.max(1) as f64;
-        Ok((each(of("self")? - self.own), each(of_server(self.postmaster)?.saturating_sub(self.server))))
+    pub fn of(pid: &str, postmaster: u32) -> Result<Self> {
+        let before = Used { own: of(pid)?, server: of_server(postmaster)? };
+        Ok(Self { pid: pid.to_owned(), postmaster, before })
+    }
+
+    pub fn used(&self) -> Result<Used> {
+        let own = of(&self.pid)?.saturating_sub(self.before.own);
+        Ok(Used { own, server: of_server(self.postmaster)?.saturating_sub(self.before.server) })
     }
 }
 
-/// Jobs per second, and the microseconds of processor time that each cost here and in the server.
+impl Used {
+    /// Microseconds of both for each of so many jobs.
+    pub fn per_job(self, jobs: u64) -> (f64, f64) {
+        let each = |used: Duration| used.as_secs_f64() * 1e6 / jobs.max(1) as f64;
+        (each(self.own), each(self.server))
+    }
+}
+
+/// Jobs or requests per second, and the microseconds of processor time that each cost the process that
+/// does them and the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     pub rate: f64,

@@ -103,7 +103,7 @@ pub async fn rate(stage: &Stage, queue: &str, concurrency: usize, turn: Turn) ->
     tokio::time::sleep(turn.window).await;
     let jobs = worker.tally.done() - before;
     let rate = jobs as f64 / from.elapsed().as_secs_f64();
-    let (own, server) = meter.per_job(jobs)?;
+    let (own, server) = meter.used()?.per_job(jobs);
     worker.stop().await?;
     Ok(Pace { rate, own, server })
 }

@@ -38,59 +38,55 @@ pub fn registry(tally: &Arc<Tally>) -> Registry {
         .register::<Noop>(tally.clone())
         .register::<Spin>(tally.clone())
         .register::<Nap>(tally.clone())
+        .register::<Doze>(tally.clone())
         .register::<Stamped>(tally.clone())
         .register::<Endless>(tally.clone())
         .register::<Keyed>(tally.clone())
 }
 
+/// What a handler takes before it is done.
+enum Takes {
+    Nothing,
+    /// Work for one core.
+    Processor(Duration),
+    /// Waiting, as for an answer.
+    Time(Duration),
+}
+
+/// Those that differ in nothing else: kind, queue, what it takes.
+const PLAIN: [(&str, &str, Takes); 4] = [
+    ("bench.noop", "noop", Takes::Nothing),
+    ("bench.spin", "spin", Takes::Processor(Duration::from_micros(50))),
+    ("bench.nap", "nap", Takes::Time(Duration::from_millis(5))),
+    ("bench.doze", "doze", Takes::Time(Duration::from_secs(10))),
+];
+
+pub type Noop = Plain<0>;
+pub type Spin = Plain<1>;
+pub type Nap = Plain<2>;
+pub type Doze = Plain<3>;
+
 #[derive(Serialize, Deserialize)]
-pub struct Noop {
+pub struct Plain<const AT: usize> {
     pub n: u64,
 }
 
-impl Job for Noop {
-    const KIND: &'static str = "bench.noop";
-    const QUEUE: &'static str = "noop";
+impl<const AT: usize> Job for Plain<AT> {
+    const KIND: &'static str = PLAIN[AT].0;
+    const QUEUE: &'static str = PLAIN[AT].1;
     type Ctx = Tally;
 
     async fn run(self, tally: &Tally, _: &Attempt) -> Result<Done, Failure> {
-        tally.one()
-    }
-}
-
-/// 50 µs of work.
-#[derive(Serialize, Deserialize)]
-pub struct Spin {
-    pub n: u64,
-}
-
-impl Job for Spin {
-    const KIND: &'static str = "bench.spin";
-    const QUEUE: &'static str = "spin";
-    type Ctx = Tally;
-
-    async fn run(self, tally: &Tally, _: &Attempt) -> Result<Done, Failure> {
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_micros(50) {
-            std::hint::spin_loop();
+        match PLAIN[AT].2 {
+            Takes::Nothing => {}
+            Takes::Processor(time) => {
+                let began = Instant::now();
+                while began.elapsed() < time {
+                    std::hint::spin_loop();
+                }
+            }
+            Takes::Time(time) => tokio::time::sleep(time).await,
         }
-        tally.one()
-    }
-}
-
-/// 5 ms of waiting.
-#[derive(Serialize, Deserialize)]
-pub struct Nap {
-    pub n: u64,
-}
-
-impl Job for Nap {
-    const KIND: &'static str = "bench.nap";
-    const QUEUE: &'static str = "nap";
-    type Ctx = Tally;
-
-    async fn run(self, tally: &Tally, _: &Attempt) -> Result<Done, Failure> {
-        tokio::time::sleep(Duration::from_millis(5)).await;
         tally.one()
     }
 }
