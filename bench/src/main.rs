@@ -6,7 +6,10 @@
 mod bare;
 mod cpu;
 mod engine;
+mod http;
 mod kinds;
+mod load;
+mod people;
 mod process;
 mod rounds;
 mod rows;
@@ -30,17 +33,15 @@ struct Args {
     quick: bool,
 }
 
-const SUBJECTS: [&str; 8] =
-    ["throughput", "latency", "enqueue", "history", "lanes", "blocked", "cancel", "idle"];
+const SUBJECTS: [&str; 10] =
+    ["throughput", "latency", "enqueue", "history", "lanes", "blocked", "cancel", "api", "idle", "memory"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
     log_to_nowhere()?;
-    if let [role, url, queues] = args.names.as_slice()
-        && role == process::WORKER
-    {
-        return process::work(url, queues).await;
+    if process::play(&args.names).await? {
+        return Ok(());
     }
     if let Some(unknown) = args.names.iter().find(|name| !SUBJECTS.contains(&name.as_str())) {
         anyhow::bail!("nothing is called {unknown:?}; there are {}", SUBJECTS.join(", "));
@@ -61,7 +62,9 @@ async fn main() -> Result<()> {
             "lanes" => rows::lanes::measure(&postgres, turn).await?,
             "blocked" => rows::blocked::measure(&postgres, turn).await?,
             "cancel" => rows::cancel::measure(&postgres, turn).await?,
+            "api" => rows::api::measure(&postgres, turn).await?,
             "idle" => rows::idle::measure(&postgres, turn).await?,
+            "memory" => rows::memory::measure(&postgres, turn).await?,
             _ => unreachable!("subjects are listed above"),
         });
     }

@@ -39,6 +39,15 @@ pub struct Stage {
 /// What a filled row has instead of its template's value.
 pub type Change = (&'static str, &'static str);
 
+/// Of rows that succeeded long ago.
+pub const FINISHED: [Change; 5] = [
+    ("state", "'succeeded'"),
+    ("fence", "2"),
+    ("attempt", "1"),
+    ("claimed_at", "at - interval '10 days'"),
+    ("finished_at", "at - interval '10 days'"),
+];
+
 impl Stage {
     pub async fn new(postgres: &Postgres) -> Result<Self> {
         let database = postgres.database().await?;

@@ -16,19 +16,12 @@ use crate::{
     engine,
     kinds::Noop,
     rounds::Rounds,
-    stage::{Change, Stage, Turn},
+    stage::{FINISHED, Stage, Turn},
     table::{Figure, Row, Target},
 };
 
 const BACKLOG: i64 = 90_000;
 const CONCURRENCY: usize = 100;
-const FINISHED: [Change; 5] = [
-    ("state", "'succeeded'"),
-    ("fence", "2"),
-    ("attempt", "1"),
-    ("claimed_at", "at - interval '10 days'"),
-    ("finished_at", "at - interval '10 days'"),
-];
 
 pub async fn measure(postgres: &Postgres, turn: Turn) -> Result<Vec<Row>> {
     let finished = if turn.rounds > 3 { 1_000_000 } else { 200_000 };

@@ -1,4 +1,4 @@
-//! What a worker costs that has nothing to do, and what 100,000 waiting jobs cost its memory.
+//! What a worker costs that has nothing to do.
 
 use std::time::{Duration, Instant};
 
@@ -9,42 +9,30 @@ use streamspace_testkit::{Postgres, Process};
 
 use crate::{
     cpu,
-    kinds::{Nap, Noop},
+    kinds::Noop,
     process,
     stage::{Stage, Turn},
     table::{Figure, Row},
 };
 
-const WAITING: i64 = 100_000;
-
 pub async fn measure(postgres: &Postgres, turn: Turn) -> Result<Vec<Row>> {
     let watched = Duration::from_secs(if turn.rounds > 3 { 15 } else { 5 });
-    let mut stage = Stage::new(postgres).await?;
+    let stage = Stage::new(postgres).await?;
     stage.execute("create extension pg_stat_statements").await?;
-    stage.template(Nap { n: 1 }).await?;
     stage.settle().await?;
     let mut connection = stage.connect().await?;
 
-    let worker = process::start_worker(&stage, &[Noop::QUEUE, Nap::QUEUE])?;
-    worker.line("ready", Duration::from_secs(10)).await;
+    let worker = process::worker(&stage, &[Noop::QUEUE]).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (calls, used, from) = (calls(&mut connection).await?, used(&worker)?, Instant::now());
     tokio::time::sleep(watched).await;
     let seconds = from.elapsed().as_secs_f64();
     let statements = (self::calls(&mut connection).await? - calls) as f64 / seconds;
     let percent = (used_since(&worker, used)?).as_secs_f64() / seconds * 100.0;
-    let idle = cpu::memory_of(worker.pid().unsigned_abs())?;
-
-    stage.fill(Nap::KIND, WAITING, 1, &[]).await?;
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    let loaded = cpu::memory_of(worker.pid().unsigned_abs())?;
     worker.kill9().await;
     Ok(vec![
         Row::new("an idle worker: statements", Figure::PerSecond(statements)),
         Row::new("an idle worker: processor", Figure::Count(percent, "% of a core")),
-        Row::new("a worker's memory, 100,000 jobs waiting", Figure::Bytes(loaded))
-            .against(Figure::Bytes(idle))
-            .note("reference: the same worker idle"),
     ])
 }
 

@@ -1,5 +1,6 @@
 //! What is measured: one file a subject.
 
+pub mod api;
 pub mod blocked;
 pub mod cancel;
 pub mod enqueue;
@@ -7,4 +8,5 @@ pub mod history;
 pub mod idle;
 pub mod lanes;
 pub mod latency;
+pub mod memory;
 pub mod throughput;
