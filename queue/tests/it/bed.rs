@@ -13,7 +13,7 @@ use futures::{FutureExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Row};
-use streamspace_common::{Actor, JobId, TenantId, UserId};
+use streamspace_common::{Actor, JobId, TenantId};
 use streamspace_queue::{
     Attempt, Backoff, Behind, Db, DbOptions, Done, Ended, Enqueued, Failure, Job, Listen, Options, Queue,
     QueueOptions, Registry, Release, Request, Rights, Slot, Unique, WorkerOptions, enqueue_with, run_worker,

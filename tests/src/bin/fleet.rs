@@ -17,7 +17,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use streamspace_api::{Api, Parts};
 use streamspace_common::config::LogConfig;
-use streamspace_common::{Actor, Config, TenantId, UserId, telemetry};
+use streamspace_common::{Actor, Config, TenantId, telemetry};
 use streamspace_queue::schedule::Schedules;
 use streamspace_queue::{
     Behind, Db, DbOptions, Ended, Listen, Queue, QueueOptions, Registry, Release, Rights, WorkerOptions,
