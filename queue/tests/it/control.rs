@@ -251,8 +251,14 @@ async fn a_drain_acts_within_a_second_and_can_be_taken_back_while_something_runs
 async fn a_worker_that_is_told_to_end_while_it_registers_leaves_no_row() {
     let bed = Bed::new().await;
     // Its announcement is on its way, and arrives after it was told to end.
+    bed.execute(
+        "create function wait() returns trigger language plpgsql as $$
+         begin perform pg_advisory_xact_lock(1); return new; end $$;
+         create trigger wait before insert on workers for each row execute function wait()",
+    )
+    .await;
     let mut held = bed.queue.db().begin().await.expect("a transaction");
-    sqlx::query("lock table workers in share mode").execute(&mut *held).await.expect("locked");
+    sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *held).await.expect("locked");
     let worker = bed.worker();
     eventually(Duration::from_secs(5), "it registers", async || {
         let waiting = "select count(*) from pg_stat_activity
