@@ -121,7 +121,11 @@ impl Attempt {
     }
 
     /// Says how far the work is. Cheap: the engine writes it at most twice a second.
-    pub fn progress(&self, progress: Progress) {
+    pub fn progress(&self, mut progress: Progress) {
+        for text in [&mut progress.unit, &mut progress.message].into_iter().flatten() {
+            // PostgreSQL has no place for it.
+            text.retain(|c| c != '\0');
+        }
         *self.hold.progress.lock().expect("no panic while it was held") = Some(progress);
         self.hold.has_progress.store(true, Ordering::Release);
     }

@@ -122,62 +122,6 @@ pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -
     Ok(claimed)
 }
 
-/// Makes jobs claimable whose time has come. Returns the lanes, and how long until the next one is
-/// due.
-pub(crate) async fn promote(conn: &mut PgConnection) -> sqlx::Result<(crate::notice::Notices, usize)> {
-    let rows = sqlx::query!(
-        r#"with due as materialized (
-             select id from jobs
-             where state in ('scheduled', 'retrying', 'snoozed', 'parked') and run_at <= queue.now()
-             order by run_at limit 1000 for update skip locked)
-           update jobs j set state = 'queued', order_at = j.run_at - j.priority * interval '1 minute',
-                  row_version = j.row_version + 1
-           where j.id = any (array (select id from due))
-           returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.lane, j.order_at, j.row_version"#,
-    )
-    .fetch_all(conn)
-    .await?;
-    let promoted = rows.len();
-    let mut notices = crate::notice::Notices::default();
-    for row in rows {
-        notices.claimable(Lane { name: row.lane, tenant: row.tenant }, row.order_at.to_jiff());
-        notices.changed(row.id, row.row_version);
-    }
-    Ok((notices, promoted))
-}
-
-/// Microseconds until the next job is due; none waits when `None`.
-pub(crate) async fn next_due_us(conn: &mut PgConnection) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar!(
-        "select (extract(epoch from min(run_at) - queue.now()) * 1000000)::bigint from jobs
-         where state in ('scheduled', 'retrying', 'snoozed', 'parked')",
-    )
-    .fetch_one(conn)
-    .await
-}
-
-/// Every lane that has claimable jobs and the place of its first, by a loose scan of the claim index:
-/// one probe a lane, not one step a job. At most 5,000.
-pub(crate) async fn lanes(conn: &mut PgConnection) -> sqlx::Result<Vec<(Lane, Timestamp)>> {
-    let rows = sqlx::query!(
-        r#"with recursive lanes as (
-             (select lane, tenant_id, order_at from jobs where state = 'queued'
-              order by lane, tenant_id, order_at limit 1)
-             union all
-             select n.lane, n.tenant_id, n.order_at from lanes l
-             cross join lateral (
-               select j.lane, j.tenant_id, j.order_at from jobs j
-               where j.state = 'queued' and (j.lane, j.tenant_id) > (l.lane, l.tenant_id)
-               order by j.lane, j.tenant_id, j.order_at limit 1) n)
-           select lane as "lane!", tenant_id as "tenant!: TenantId", order_at as "order_at!"
-           from lanes limit 5000"#,
-    )
-    .fetch_all(conn)
-    .await?;
-    let found = |tenant, lane, at: jiff_sqlx::Timestamp| (Lane { name: lane, tenant }, at.to_jiff());
-    Ok(rows.into_iter().map(|row| found(row.tenant, row.lane, row.order_at)).collect())
-}
-
 #[cfg(test)]
 impl Claimed {
     /// Of the queue `q`.

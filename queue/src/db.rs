@@ -28,6 +28,13 @@ pub struct DbOptions {
 /// beat, the notifier, the listener and one for what is rare.
 const DIRECT_CONNECTIONS: u32 = 6;
 
+/// A network that swallows packets is noticed after this time by loops that wait for an answer.
+pub(crate) const ANSWER: Duration = Duration::from_secs(15);
+
+/// A server that waits so long for a client in the middle of its transaction takes it for gone, and
+/// lets go of the rows that it holds.
+const IDLE_IN_TRANSACTION: &str = "60s";
+
 /// sqlx numbers its statements per client connection, cached or not, so those that another client
 /// has left on the server connection have the names that ours will get. One round trip, as `begin`.
 const POOLED_BEGIN: &str = "begin; deallocate all";
@@ -47,13 +54,16 @@ impl Db {
         let connect = |url: &str| -> sqlx::Result<PgConnectOptions> {
             Ok(PgConnectOptions::from_str(url)?.application_name(&options.application))
         };
+        let patience = [("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)];
         let mut main = connect(&options.url)?;
-        if pooled {
+        if !pooled {
+            main = main.options(patience);
+        } else {
             // A prepared statement lives on one server connection, and a pooler changes that one
             // after every transaction. See `POOLED_BEGIN` too.
             main = main.statement_cache_capacity(0).extra_float_digits(None);
         }
-        let direct = connect(options.direct_url.as_ref().unwrap_or(&options.url))?;
+        let direct = connect(options.direct_url.as_ref().unwrap_or(&options.url))?.options(patience);
         let pool = |most: u32| {
             PgPoolOptions::new()
                 .max_connections(most)
@@ -76,6 +86,24 @@ impl Db {
     /// For the engine's loops, LISTEN and session locks.
     pub fn direct(&self) -> &PgPool {
         &self.direct
+    }
+
+    /// Does something of the engine's on a direct connection. One that does not answer in time is
+    /// closed, not put back: who knows whether anybody is still at its other end.
+    pub(crate) async fn direct_within<T>(
+        &self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        let mut connection = Some(within(limit, self.direct.acquire()).await?);
+        let answer = match &mut connection {
+            Some(open) => within(limit, work(open)).await,
+            None => unreachable!("it was just opened"),
+        };
+        if answer.as_ref().is_err_and(is_silence) {
+            discard(&mut connection);
+        }
+        answer
     }
 
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
@@ -118,5 +146,30 @@ impl DerefMut for Reader {
             Self::Bare(connection) => connection,
             Self::Tx(tx) => tx,
         }
+    }
+}
+
+/// Waits for an answer of the database, but not for ever.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(answer) => answer,
+        Err(_) => Err(sqlx::Error::Io(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!("the database did not answer within {limit:?}"),
+        ))),
+    }
+}
+
+fn is_silence(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut)
+}
+
+/// Closes a connection. A pool that gets it back would first ask whether it is well, and wait.
+pub(crate) fn discard(connection: &mut Option<PoolConnection<Postgres>>) {
+    if let Some(connection) = connection.take() {
+        drop(connection.detach());
     }
 }

@@ -5,7 +5,7 @@
 //! after its own. The later of the two sees both, so no job is forgotten; a crash between commit and
 //! look is mended by the sweep.
 
-use sqlx::{PgConnection, Postgres};
+use sqlx::PgConnection;
 use streamspace_common::{BootId, JobId, TenantId};
 
 use crate::{
@@ -13,9 +13,10 @@ use crate::{
     notice::{Lane, Notices},
 };
 
-/// Takes the slots of claimed jobs. Those that lack one are blocked again, at no cost of an
-/// attempt. Returned are those jobs, and the keys to look at again after the commit: what a job
-/// lacked may have been freed while it was blocked, and what it gave back may be waited for.
+/// Takes the slots of jobs that `boot` has claimed. Those that lack one are blocked again, at no cost
+/// of an attempt. Returned are the jobs that have all of theirs, and the keys to look at again after
+/// the commit: what a job lacked may have been freed while it was blocked, and what it gave back may
+/// be waited for. A job that was taken over since its claim is among neither.
 pub(crate) async fn take_slots(
     conn: &mut PgConnection,
     boot: BootId,
@@ -25,7 +26,7 @@ pub(crate) async fn take_slots(
     let jobs: Vec<_> = jobs.iter().map(|job| job.0).collect();
     let mut tx = sqlx::Connection::begin(conn).await?;
     // In the order of the keys, so that two claims can't wait for each other.
-    let lacking = sqlx::query!(
+    let asked = sqlx::query!(
         r#"with wanted as (
              select j.id, c.fence, s.key, s.n,
                     row_number() over (partition by s.key order by j.order_at, j.id) as place
@@ -42,8 +43,8 @@ pub(crate) async fn take_slots(
              order by w.key, f.slot_no
              on conflict (key, slot_no) do nothing
              returning key, job_id)
-           select w.id as "id!: JobId", min(w.key) as "key!" from wanted w
-           where not exists (select from taken t where t.key = w.key and t.job_id = w.id)
+           select w.id as "id!: JobId", min(w.key) filter (where t.key is null) as lacks from wanted w
+           left join taken t on t.key = w.key and t.job_id = w.id
            group by w.id"#,
         boot.0,
         &jobs,
@@ -51,8 +52,17 @@ pub(crate) async fn take_slots(
     )
     .fetch_all(&mut *tx)
     .await?;
-    let ids: Vec<_> = lacking.iter().map(|job| job.id.0).collect();
-    let mut keys: Vec<_> = lacking.iter().map(|job| job.key.clone()).collect();
+    let mut granted = Vec::new();
+    let (mut ids, mut keys) = (Vec::new(), Vec::new());
+    for job in asked {
+        match job.lacks {
+            Some(key) => {
+                ids.push(job.id.0);
+                keys.push(key);
+            }
+            None => granted.push(job.id),
+        }
+    }
     if !ids.is_empty() {
         // By the claim's own fence: an abandoned attempt at the same job may still run here, and what
         // it holds it keeps.
@@ -66,10 +76,18 @@ pub(crate) async fn take_slots(
         .fetch_all(&mut *tx)
         .await?;
         sqlx::query!(
-            "update jobs j set state = 'blocked', blocked_on = b.key, boot_id = null,
-                    attempt = j.attempt - 1, fence = j.fence + 1, row_version = j.row_version + 1
-             from unnest($1::uuid[], $2::text[]) as b(id, key)
-             where j.id = b.id and j.boot_id = $3",
+            "with back as (
+               update jobs j set
+                      state = (case when j.cancel_requested_at is null then 'blocked' else 'cancelled' end)::job_state,
+                      blocked_on = case when j.cancel_requested_at is null then b.key end, boot_id = null,
+                      finished_at = case when j.cancel_requested_at is not null then queue.now() end,
+                      cancel_stopped_at = case when j.cancel_requested_at is not null then queue.now() end,
+                      attempt = j.attempt - 1, fence = j.fence + 1, row_version = j.row_version + 1
+               from unnest($1::uuid[], $2::text[]) as b(id, key)
+               where j.id = b.id and j.boot_id = $3
+               returning j.id, j.state, j.unique_mode)
+             delete from job_keys k using back
+             where back.state = 'cancelled' and back.unique_mode = 2 and k.job_id = back.id",
             &ids,
             &keys,
             boot.0,
@@ -79,22 +97,12 @@ pub(crate) async fn take_slots(
         keys.extend(given_back);
     }
     tx.commit().await?;
-    Ok((lacking.into_iter().map(|job| job.id).collect(), keys))
+    Ok((granted, keys))
 }
 
 /// Moves the oldest jobs that wait for these keys back into their lanes, as many as there are free
 /// slots. Promoting one too many costs a claim: it is blocked again.
-pub(crate) async fn unblock(db: &Db, keys: &[String]) -> sqlx::Result<Notices> {
-    let mut tx = db.begin().await?;
-    let notices = unblock_in(&mut *tx, keys).await?;
-    tx.commit().await?;
-    Ok(notices)
-}
-
-async fn unblock_in<'c>(
-    conn: impl sqlx::Executor<'c, Database = Postgres>,
-    keys: &[String],
-) -> sqlx::Result<Notices> {
+pub(crate) async fn unblock(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Notices> {
     let promoted = sqlx::query!(
         r#"update jobs j set state = 'queued', blocked_on = null, row_version = j.row_version + 1
            where j.id = any (array (

@@ -26,7 +26,6 @@ pub(crate) struct Ask {
     pub lane: Lane,
     pub from: Position,
     pub most: usize,
-    woken: u64,
 }
 
 impl Ask {
@@ -58,29 +57,28 @@ pub(crate) struct Lanes {
     /// Lanes that have work, as far as is known.
     known: HashMap<Lane, Known>,
     turns: VecDeque<Lane>,
-    /// How many lanes with work each queue has.
-    busy: HashMap<String, usize>,
-    wakes: u64,
+    /// How many lanes with work each tenant has in each queue.
+    busy: HashMap<String, HashMap<TenantId, usize>>,
 }
 
 struct Known {
     from: Position,
-    /// The wake that was heard last: one that comes during a claim is not taken for answered.
-    woken: u64,
+    /// The lowest place that woke the lane since it was asked last: what a claim under way may have
+    /// missed.
+    woken: Option<Position>,
 }
 
 impl Lanes {
     /// Something at `at` became claimable. Returns whether the lane was idle before.
     pub(crate) fn wake(&mut self, lane: &Lane, at: Timestamp) -> bool {
-        self.wakes += 1;
         let from = Position { at, id: Uuid::nil() };
         if let Some(known) = self.known.get_mut(lane) {
-            known.woken = self.wakes;
+            known.woken = Some(known.woken.map_or(from, |woken| woken.min(from)));
             known.from = known.from.min(from);
             return false;
         }
-        self.known.insert(lane.clone(), Known { from, woken: self.wakes });
-        *self.busy.entry(lane.queue().to_owned()).or_default() += 1;
+        self.known.insert(lane.clone(), Known { from, woken: None });
+        *self.busy.entry(lane.queue().to_owned()).or_default().entry(lane.tenant).or_default() += 1;
         self.turns.push_back(lane.clone());
         true
     }
@@ -116,10 +114,9 @@ impl Lanes {
         let mut passed = VecDeque::new();
         while asks.len() < LANES_PER_CLAIM.min(budget) {
             let Some(lane) = self.turns.pop_front() else { break };
-            let Some(known) = self.known.get(&lane) else { continue };
-            let shared = self.busy.get(lane.queue()).copied().unwrap_or(0) > 1;
+            let Some(known) = self.known.get_mut(&lane) else { continue };
             let mut room = budget;
-            if shared {
+            if is_shared(&self.busy, &lane, share.open) {
                 room = room.min(cap.saturating_sub((share.of_lane)(lane.queue(), lane.tenant)));
             }
             if only_newcomers && (share.of_tenant)(lane.tenant) > 0 {
@@ -129,7 +126,8 @@ impl Lanes {
                 passed.push_back(lane);
                 continue;
             }
-            asks.push(Ask { from: known.from, woken: known.woken, most: room, lane });
+            known.woken = None;
+            asks.push(Ask { from: known.from, most: room, lane });
         }
         // Who was passed over keeps its place at the front.
         while let Some(lane) = passed.pop_back() {
@@ -142,14 +140,15 @@ impl Lanes {
     /// Puts a lane that was asked back in line, or lets it rest when it is drained.
     pub(crate) fn answered(&mut self, ask: Ask, claimed: usize, last: Option<Position>) {
         let Some(known) = self.known.get_mut(&ask.lane) else { return };
-        if known.woken == ask.woken {
-            if claimed < ask.most {
+        let drained = claimed < ask.most;
+        match (known.woken, last) {
+            (None, _) if drained => {
                 self.rest(&ask.lane);
                 return;
             }
-            if let Some(last) = last {
-                known.from = last;
-            }
+            (None, last) => known.from = last.unwrap_or(known.from),
+            (Some(woken), _) if drained => known.from = woken,
+            (Some(woken), last) => known.from = last.map_or(woken, |last| last.min(woken)),
         }
         self.turns.push_back(ask.lane);
     }
@@ -161,13 +160,29 @@ impl Lanes {
 
     fn rest(&mut self, lane: &Lane) {
         self.known.remove(lane);
-        if let Some(busy) = self.busy.get_mut(lane.queue()) {
-            *busy -= 1;
-            if *busy == 0 {
-                self.busy.remove(lane.queue());
+        let Some(tenants) = self.busy.get_mut(lane.queue()) else { return };
+        if let Some(lanes) = tenants.get_mut(&lane.tenant) {
+            *lanes -= 1;
+            if *lanes == 0 {
+                tenants.remove(&lane.tenant);
             }
         }
+        if tenants.is_empty() {
+            self.busy.remove(lane.queue());
+        }
     }
+}
+
+/// Whether another tenant waits in the lane's queue for what may be claimed now.
+fn is_shared(
+    busy: &HashMap<String, HashMap<TenantId, usize>>,
+    lane: &Lane,
+    open: &dyn Fn(&Lane) -> bool,
+) -> bool {
+    busy.get(lane.queue()).is_some_and(|tenants| {
+        let others = tenants.keys().filter(|tenant| **tenant != lane.tenant);
+        others.map(|tenant| Lane { name: lane.queue().to_owned(), tenant: *tenant }).any(|lane| open(&lane))
+    })
 }
 
 /// Divides the budget among the asks, none above its room; what one can't use another may.
@@ -245,6 +260,37 @@ mod tests {
         lanes.answered(asked, 0, None);
         let again = ask(&mut lanes, 10, &|_| 0);
         assert_eq!(again[0].from.at, at(3));
+    }
+
+    /// A busy lane is woken all the time; were it to begin where it began each time, claims would walk
+    /// over everything that they took before.
+    #[test]
+    fn a_wake_above_the_claim_does_not_hold_the_position_back() {
+        let mut lanes = Lanes::default();
+        lanes.wake(&lane("a", 1), at(5));
+        let asked = ask(&mut lanes, 10, &|_| 0).remove(0);
+        let most = asked.most;
+        lanes.wake(&lane("a", 1), at(20));
+        lanes.answered(asked, most, Some(Position { at: at(9), id: Uuid::nil() }));
+        assert_eq!(ask(&mut lanes, 10, &|_| 0)[0].from.at, at(9));
+    }
+
+    #[test]
+    fn who_may_not_be_claimed_now_shares_with_nobody() {
+        let mut lanes = Lanes::default();
+        lanes.wake(&lane("a", 1), at(5));
+        lanes.wake(&lane("a/kind@2", 1), at(5));
+        lanes.wake(&lane("a", 2), at(5));
+        let paused = lane("a", 2).tenant;
+        let asks = lanes.ask(&Share {
+            free: 10,
+            capacity: 10,
+            fair_share: 0.5,
+            of_tenant: &|_| 0,
+            of_lane: &|_, _| 0,
+            open: &|lane| lane.tenant != paused,
+        });
+        assert_eq!(asks.iter().map(|ask| ask.most).sum::<usize>(), 9, "all but the kept slot");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
 };
 
 const PACE: Duration = Duration::from_millis(2);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) struct Notifier {
     pending: Mutex<Notices>,
@@ -62,17 +63,29 @@ impl Notifier {
 
     async fn flush(&self, db: &Db, bus: &Bus, me: Uuid, connection: &mut Option<PgConnection>) {
         let mut notices = self.take();
-        if !notices.unblock.is_empty() {
-            let freed: Vec<String> = std::mem::take(&mut notices.unblock).into_iter().collect();
-            match keys::unblock(db, &freed).await {
-                Ok(unblocked) => {
-                    bus.tell_engines(&unblocked);
-                    notices.merge(unblocked);
-                }
-                // The sweep of every worker finds them within seconds.
-                Err(error) => warn!(%error, "could not unblock {} keys", freed.len()),
-            }
+        let freed: Vec<String> = std::mem::take(&mut notices.unblock).into_iter().collect();
+        self.tell(db, bus, me, connection, notices).await;
+        if freed.is_empty() {
+            return;
         }
+        match db.direct_within(TIMEOUT, async |conn| keys::unblock(conn, &freed).await).await {
+            Ok(unblocked) => {
+                bus.tell_engines(&unblocked);
+                self.tell(db, bus, me, connection, unblocked).await;
+            }
+            // The sweep of every worker finds them within seconds.
+            Err(error) => warn!(%error, "could not unblock {} keys", freed.len()),
+        }
+    }
+
+    async fn tell(
+        &self,
+        db: &Db,
+        bus: &Bus,
+        me: Uuid,
+        connection: &mut Option<PgConnection>,
+        notices: Notices,
+    ) {
         if notices.is_empty() {
             return;
         }
@@ -101,9 +114,8 @@ impl Notifier {
             None => {
                 let options = db.direct().connect_options();
                 let open = PgConnection::connect_with(&options);
-                let mut open = tokio::time::timeout(Duration::from_secs(5), open)
-                    .await
-                    .map_err(|_| sqlx::Error::PoolTimedOut)??;
+                let mut open =
+                    tokio::time::timeout(TIMEOUT, open).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
                 // A notice lost in a crash costs a poll, so it need not wait for the disk.
                 sqlx::query("set synchronous_commit = off").execute(&mut open).await?;
                 connection.insert(open)
@@ -115,7 +127,7 @@ impl Notifier {
             .bind(&channels)
             .bind(&payloads)
             .execute(open);
-        tokio::time::timeout(Duration::from_secs(5), send).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        tokio::time::timeout(TIMEOUT, send).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
         Ok(())
     }
 }

@@ -52,6 +52,11 @@ impl Registry {
         queues
     }
 
+    /// How long the most patient kind may take to stop.
+    pub(crate) fn longest_grace(&self) -> Duration {
+        self.kinds.values().map(|kind| kind.grace()).max().unwrap_or_default()
+    }
+
     /// `kind@version` for each version that can be read.
     pub(crate) fn versions(&self) -> Vec<String> {
         let of = |kind: &Arc<dyn Kind>| {

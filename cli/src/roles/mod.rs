@@ -182,6 +182,7 @@ async fn worker(config: Config, queue: Queue, stop: CancellationToken) -> Result
         Ended::Abandoned => {
             bail!("too many jobs ignored that they were told to stop; only a new process frees their threads")
         }
+        Ended::Broken => bail!("a part of the worker ended by itself; the log says which"),
     }
 }
 

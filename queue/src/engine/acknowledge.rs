@@ -2,6 +2,7 @@
 //! goes the same way, so no two statements of a process lock the same rows in different orders.
 
 use std::{
+    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -14,9 +15,10 @@ use tracing::{error, warn};
 use super::Engine;
 use crate::{
     claim::Claimed,
+    db::{ANSWER, discard, within},
     events::{self, Park},
     notice::Notices,
-    settle::{self, End, Finish},
+    settle::{self, End, Finish, Verdict},
 };
 
 /// Most of one statement.
@@ -49,7 +51,9 @@ struct Round {
     finishes: Vec<Finish>,
     ends: Vec<End>,
     parks: Vec<Ack>,
-    settled: Vec<JobId>,
+    settled: Vec<(JobId, i64)>,
+    /// The database refused a value of one of them: each is written alone.
+    one_by_one: bool,
     stale: usize,
     notices: Notices,
 }
@@ -105,12 +109,13 @@ impl Engine {
             round.ends.sort_unstable_by_key(|end| end.job);
 
             let mut backoff = Duration::from_millis(50);
-            while let Err(error) = self.write(&mut connection, &mut round, write_progress).await {
-                connection = None;
-                if is_unwritable(&error) {
-                    self.drop_unwritable(&mut round, &error);
+            while let Err(error) =
+                within(ANSWER, self.write(&mut connection, &mut round, write_progress)).await
+            {
+                if is_unwritable(&error) && round.blame() {
                     continue;
                 }
+                discard(&mut connection);
                 if self.over.is_cancelled() {
                     error!(%error, "{taken} ends of jobs were not written; they run again after the lease");
                     return;
@@ -166,16 +171,18 @@ impl Engine {
             round.notices.merge(settle::mark_cancel_delivered(conn, &delivered).await?);
             self.delivered.lock().expect("no panic while it was held").retain(|job| !delivered.contains(job));
         }
-        if !round.finishes.is_empty() {
-            let settled = settle::finish(conn, &round.finishes).await?;
-            round.stale += round.finishes.len() - settled.jobs;
-            round.settled.extend(round.finishes.drain(..).map(|finish| finish.job));
+        while !round.finishes.is_empty() {
+            let now = round.at_once(round.finishes.len());
+            let settled = settle::finish(conn, &round.finishes[now.clone()]).await?;
+            round.stale += now.len() - settled.jobs;
+            round.settled.extend(round.finishes.drain(now).map(|finish| (finish.job, finish.fence)));
             round.notices.merge(settled.notices);
         }
-        if !round.ends.is_empty() {
-            let settled = settle::end(conn, &round.ends).await?;
-            round.stale += round.ends.len() - settled.jobs;
-            round.settled.extend(round.ends.drain(..).map(|end| end.job));
+        while !round.ends.is_empty() {
+            let now = round.at_once(round.ends.len());
+            let settled = settle::end(conn, &round.ends[now.clone()]).await?;
+            round.stale += now.len() - settled.jobs;
+            round.settled.extend(round.ends.drain(now).map(|end| (end.job, end.fence)));
             round.notices.merge(settled.notices);
         }
         while let Some(Ack::Park { job, fence, tenant, event, timeout_ms, snapshot, keyed }) =
@@ -196,7 +203,7 @@ impl Engine {
                 round.notices.unblock.extend(keys);
             }
             tx.commit().await?;
-            round.settled.push(*job);
+            round.settled.push((*job, *fence));
             match parked {
                 Some(notices) => round.notices.merge(notices),
                 None => round.stale += 1,
@@ -206,7 +213,13 @@ impl Engine {
         if write_progress {
             let progress = self.unwritten_progress();
             if !progress.is_empty() {
-                round.notices.merge(settle::write_progress(conn, &progress).await?);
+                match settle::write_progress(conn, &progress).await {
+                    Ok(notices) => round.notices.merge(notices),
+                    Err(error) => {
+                        self.keep_progress(&progress);
+                        return Err(error);
+                    }
+                }
             }
         }
         Ok(())
@@ -227,44 +240,71 @@ impl Engine {
         progress
     }
 
+    /// It was not written: it stays to be.
+    fn keep_progress(&self, progress: &[(JobId, i64, serde_json::Value)]) {
+        let attempts = self.attempts.lock().expect("no panic while it was held");
+        for (job, fence, _) in progress {
+            if let Some(live) = attempts.get(job).filter(|live| live.hold.fence == *fence) {
+                live.hold.has_progress.store(true, Ordering::Release);
+            }
+        }
+    }
+
     fn forget_settled(&self, round: &mut Round) {
         if round.settled.is_empty() {
             return;
         }
         let controls = self.controls();
-        let mut attempts = self.attempts.lock().expect("no panic while it was held");
-        for job in round.settled.drain(..) {
-            if let Some(live) = attempts.remove(&job)
+        for (job, fence) in std::mem::take(&mut round.settled) {
+            if let Some(live) = self.remove_attempt(job, fence)
                 && controls.limits_queue(&live.queue)
             {
                 round.notices.freed.insert(live.queue.clone());
             }
         }
     }
+}
 
-    /// The database refuses a value, so it would refuse it for ever: keep the outcomes, drop what
-    /// was said with them.
-    fn drop_unwritable(&self, round: &mut Round, error: &sqlx::Error) {
-        error!(%error, "the database refuses a result, progress or message; the outcomes are kept without them");
-        for finish in &mut round.finishes {
-            finish.result = None;
-            finish.progress = None;
+impl Round {
+    /// Which are written now, of so many.
+    fn at_once(&self, many: usize) -> Range<usize> {
+        0..if self.one_by_one { 1 } else { many }
+    }
+
+    /// The database refuses a value, so it would refuse it for ever. Finds out whose it is by writing
+    /// each alone; then keeps that outcome and drops what was said with it. Answers whether there is
+    /// anything left to drop.
+    fn blame(&mut self) -> bool {
+        if !self.one_by_one && self.finishes.len() + self.ends.len() > 1 {
+            self.one_by_one = true;
+            return true;
+        }
+        if let Some(finish) = self.finishes.first_mut() {
+            let said = finish.result.take().is_some() | finish.progress.take().is_some();
             finish.warning = Some("the result could not be stored".into());
+            error!(job.id = %finish.job, "the database refuses its result: it is kept without");
+            return said;
         }
-        for end in &mut round.ends {
-            end.progress = None;
+        if let Some(end) = self.ends.first_mut() {
+            let said = end.error.take().is_some() | end.progress.take().is_some();
             end.warning = Some("the error's message could not be stored".into());
-            end.error = None;
+            error!(job.id = %end.job, "the database refuses its error: it is kept without");
+            return said;
         }
-        for park in &mut round.parks {
-            if let Ack::Park { event, .. } = park {
-                event.retain(|c| c != '\0');
-            }
+        if let Some(Ack::Park { job, fence, .. }) = self.parks.pop() {
+            error!(job.id = %job, "the database refuses its event: it fails");
+            let error = serde_json::json!({ "kind": "park", "message": "it can't wait for such an event" });
+            self.ends.push(End { verdict: Verdict::Failed, error: Some(error), ..End::release(job, fence) });
+            return true;
         }
+        false
     }
 }
 
-/// A value that PostgreSQL can't store, such as a NUL in a text: class 22, data exception.
+/// A value that PostgreSQL can't store, such as a NUL in a text (class 22) or too long a key (54).
 fn is_unwritable(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("22"))
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .is_some_and(|code| code.starts_with("22") || code.starts_with("54"))
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use sqlx::PgConnection;
 use streamspace_common::{BootId, JobId};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -98,18 +99,14 @@ impl Engine {
                 _ = strays.tick() => true,
                 () = self.over.cancelled() => return,
             };
-            match tokio::time::timeout(TIMEOUT, self.beat_once()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!(%error, "a beat was missed"),
-                Err(_) => warn!("a beat got no answer within {TIMEOUT:?}"),
+            let limit = self.options.heartbeat.min(TIMEOUT);
+            if let Err(error) = self.beat_once(limit).await {
+                warn!(%error, "a beat was missed");
             }
             if look {
                 // In less time than the next beat can wait.
-                let most = self.options.heartbeat.min(TIMEOUT) / 2;
-                match tokio::time::timeout(most, self.release_strays(&mut suspects)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => warn!(%error, "could not look for jobs whose claim was lost"),
-                    Err(_) => warn!("a look for jobs whose claim was lost got no answer within {most:?}"),
+                if let Err(error) = self.release_strays(&mut suspects, limit / 2).await {
+                    warn!(%error, "could not look for jobs whose claim was lost");
                 }
             }
         }
@@ -124,21 +121,22 @@ impl Engine {
         self.looks.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
     }
 
-    async fn beat_once(&self) -> sqlx::Result<()> {
+    async fn beat_once(&self, limit: Duration) -> sqlx::Result<()> {
         let running = i32::try_from(self.live().len()).unwrap_or(i32::MAX);
         let abandoned = i32::try_from(self.abandoned.load(Ordering::Acquire)).unwrap_or(0);
         let boot = self.boot();
-        let mut conn = self.queue.db().direct().acquire().await?;
-        let beaten = sqlx::query!(
-            "update workers set beats = beats + 1, beat_at = queue.now(), running = $2, abandoned = $3
-             where boot_id = $1",
-            boot.0,
-            running,
-            abandoned,
-        )
-        .execute(&mut *conn)
-        .await?;
-        drop(conn);
+        let beat = async |conn: &mut PgConnection| {
+            sqlx::query!(
+                "update workers set beats = beats + 1, beat_at = queue.now(), running = $2, abandoned = $3
+                 where boot_id = $1",
+                boot.0,
+                running,
+                abandoned,
+            )
+            .execute(conn)
+            .await
+        };
+        let beaten = self.queue.db().direct_within(limit, beat).await?;
         if beaten.rows_affected() == 0 {
             self.lost(boot).await;
         }
@@ -150,20 +148,26 @@ impl Engine {
     ///
     /// Not part of the beat: while an old snapshot keeps its dead entries, the index of running jobs
     /// holds every job that this process has run since, and the look takes as long as they are many.
-    async fn release_strays(&self, suspects: &mut HashSet<(JobId, i64)>) -> sqlx::Result<()> {
-        let mut conn = self.queue.db().direct().acquire().await?;
-        let rows = sqlx::query!(
-            r#"select id as "id: JobId", fence from jobs where state = 'running' and boot_id = $1"#,
-            self.boot().0,
-        )
-        .fetch_all(&mut *conn)
-        .await?;
-        drop(conn);
+    async fn release_strays(
+        &self,
+        suspects: &mut HashSet<(JobId, i64)>,
+        limit: Duration,
+    ) -> sqlx::Result<()> {
+        let boot = self.boot();
+        let read = async |conn: &mut PgConnection| {
+            sqlx::query!(
+                r#"select id as "id: JobId", fence from jobs where state = 'running' and boot_id = $1"#,
+                boot.0,
+            )
+            .fetch_all(conn)
+            .await
+        };
+        let rows = self.queue.db().direct_within(limit, read).await?;
         let known = self.attempts.lock().expect("no panic while it was held");
         let unknown: HashSet<(JobId, i64)> = rows
             .into_iter()
             .map(|row| (row.id, row.fence))
-            .filter(|(job, _)| !known.contains_key(job))
+            .filter(|(job, fence)| known.get(job).is_none_or(|live| live.hold.fence != *fence))
             .collect();
         drop(known);
         for (job, fence) in unknown.intersection(suspects) {

@@ -62,7 +62,15 @@ impl Controls {
         self.rows.get(queue).is_some_and(|rows| rows.iter().any(Control::limits))
     }
 
-    pub(crate) fn limited_queues(&self) -> impl Iterator<Item = &str> {
-        self.rows.iter().filter(|(_, rows)| rows.iter().any(Control::limits)).map(|(queue, _)| queue.as_str())
+    pub(crate) fn limits_any(&self) -> bool {
+        self.rows.values().flatten().any(Control::limits)
+    }
+
+    /// All of them, beginning behind the one that came last.
+    pub(crate) fn limited_queues_after(&self, last: &str) -> Vec<&str> {
+        let limited = self.rows.iter().filter(|(_, rows)| rows.iter().any(Control::limits));
+        let mut queues: Vec<_> = limited.map(|(queue, _)| queue.as_str()).collect();
+        queues.sort_unstable_by_key(|queue| (*queue <= last, *queue));
+        queues
     }
 }

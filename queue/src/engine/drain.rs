@@ -6,6 +6,9 @@ use tracing::{info, warn};
 
 use super::{Engine, Stop};
 
+/// What dropping a handler and writing its end may take, beyond its grace.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 impl Engine {
     /// Stops claiming; lets running jobs go on for the soft limit; then hands them back.
     pub(super) async fn drain(&self) {
@@ -15,12 +18,12 @@ impl Engine {
         let soft = tokio::time::Instant::now() + self.options.shutdown_timeout;
         if !self.settled_by(soft).await {
             info!("{} jobs still run after the soft limit: handing them back", self.live().len());
-            self.hand_back.cancel();
             for live in self.live() {
                 live.stop(Stop::HandedBack);
             }
             // Handlers have their grace, then they are dropped; what ignores even that is abandoned.
-            if !self.settled_by(tokio::time::Instant::now() + Duration::from_secs(30)).await {
+            let grace = self.registry.longest_grace() + PATIENCE;
+            if !self.settled_by(tokio::time::Instant::now() + grace).await {
                 warn!("{} jobs could not be settled; their lease will run out", self.live().len());
             }
         }

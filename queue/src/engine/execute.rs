@@ -35,12 +35,12 @@ const MAX_MESSAGE: usize = 4096;
 impl Engine {
     pub(super) async fn execute(self: Arc<Self>, claimed: Claimed) {
         let live = self.attempts.lock().expect("no panic while it was held").get(&claimed.id).cloned();
-        let Some(live) = live else { return self.ended(&claimed, Duration::ZERO) };
-        if live.stopped() == Some(Stop::Lost) {
-            // While it waited for its slot.
+        // Another attempt's, when this one was lost while it waited for its slot.
+        let live = live.filter(|live| live.hold.fence == claimed.fence && live.stopped() != Some(Stop::Lost));
+        let Some(live) = live else {
             self.ended(&claimed, Duration::ZERO);
             return self.forget(&claimed);
-        }
+        };
         let kind = match self.registry.get(&claimed.kind) {
             Some(kind) if claimed.version <= kind.policy().version => kind.clone(),
             _ => return self.unknown(claimed, &live).await,
@@ -51,6 +51,10 @@ impl Engine {
         let run = Run { claimed, live, start_us, started: std::time::Instant::now() };
         if run.claimed.cancelling {
             run.live.stop(Stop::Cancelled);
+        }
+        if run.live.stopped().is_some() {
+            // Before it began.
+            return self.conclude(run, kind.as_ref(), Ending::Dropped);
         }
         let actor = match self.actor(kind.as_ref(), &run.claimed).await {
             Ok(Some(actor)) => actor,
@@ -125,19 +129,14 @@ impl Engine {
             // Completed together with its effect; there is nothing left to write.
             info!("succeeded in {took:?}");
             self.finished(&run, "succeeded");
-            self.ended(&run.claimed, took);
             self.forget(&run.claimed);
-            return;
+            return self.leave(run, took, ending);
         }
         let stopped = run.live.stopped();
         if stopped == Some(Stop::Lost) {
             warn!("the job was taken over by another worker; this attempt ends without effect");
             self.forget(&run.claimed);
-            match ending {
-                Ending::Abandoned(task) => self.abandon(run, task),
-                _ => self.ended(&run.claimed, took),
-            }
-            return;
+            return self.leave(run, took, ending);
         }
         let mut abandoned = None;
         let ack = match judge(&run.policy(kind), ending, stopped) {
@@ -208,9 +207,17 @@ impl Engine {
             .increment(1);
     }
 
+    /// Its slot is free, unless the handler would not end.
+    fn leave(self: &Arc<Self>, run: Run, took: Duration, ending: Ending) {
+        match ending {
+            Ending::Abandoned(task) => self.abandon(run, task),
+            _ => self.ended(&run.claimed, took),
+        }
+    }
+
     /// The attempt has nothing to write.
     fn forget(&self, claimed: &Claimed) {
-        self.attempts.lock().expect("no panic while it was held").remove(&claimed.id);
+        self.remove_attempt(claimed.id, claimed.fence);
         if self.controls().limits_queue(&claimed.queue) {
             self.queue.tell(Notices { freed: [claimed.queue.clone()].into(), ..Notices::default() });
         }
@@ -221,6 +228,7 @@ impl Engine {
         let abandoned = self.abandoned.fetch_add(1, Ordering::AcqRel) + 1;
         if abandoned >= super::MOST_ABANDONED {
             warn!("{abandoned} handlers ignore cancellation: draining, so that the process can be replaced");
+            self.worn_out.store(true, Ordering::Release);
             self.draining.cancel();
         }
         let engine = self.clone();

@@ -7,14 +7,15 @@ use std::{
 };
 
 use sqlx::{PgConnection, pool::PoolConnection};
-use streamspace_common::JobId;
+use streamspace_common::{BootId, JobId};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Engine, Live};
+use super::{Engine, Live, slots::Line};
 use crate::{
     attempt::Hold,
     claim::{self, Claimed},
+    db::{ANSWER, discard, within},
     keys,
     lanes::{Ask, Position, Share},
     notice::{Lane, Notices},
@@ -30,10 +31,8 @@ const GATHER_MEANWHILE: Duration = Duration::from_millis(10);
 impl Engine {
     /// Ends once no more is to be claimed.
     pub(super) async fn fetch(self: Arc<Self>) {
-        let mut connection = None;
+        let mut claims = Claims::default();
         let mut backoff = Duration::from_millis(50);
-        // When a limited queue may be asked again.
-        let mut limited_from: HashMap<String, Instant> = HashMap::new();
         let mut had_backlog = false;
         // A worker that has just started must not run past a pause that it has not read yet.
         tokio::select! {
@@ -44,9 +43,9 @@ impl Engine {
             if had_backlog {
                 self.gather().await;
             }
-            match self.fetch_once(&mut connection, &mut limited_from).await {
+            match self.fetch_once(&mut claims).await {
                 Ok(Fetched::Some { full }) => {
-                    had_backlog = full;
+                    had_backlog = full.unwrap_or(had_backlog);
                     backoff = Duration::from_millis(50);
                 }
                 Ok(Fetched::Nothing { again }) => {
@@ -61,7 +60,7 @@ impl Engine {
                 Err(error) => {
                     warn!(%error, "claiming failed; trying again in {backoff:?}");
                     self.claim_may_be_lost();
-                    connection = None;
+                    discard(&mut claims.connection);
                     tokio::select! {
                         () = tokio::time::sleep(backoff) => {}
                         () = self.draining.cancelled() => {}
@@ -95,46 +94,45 @@ impl Engine {
     fn room(&self) -> Room {
         // A database that falls behind must not let ends pile up that are not yet written.
         if self.unacknowledged.load(Ordering::Acquire) > (self.options.concurrency * 2).max(256) {
-            return Room { free: 0, idle: 0, capacity: self.options.concurrency };
+            return Room { free: 0, capacity: self.options.concurrency };
         }
         let slots = self.slots();
-        Room { free: slots.free(), idle: slots.idle(), capacity: slots.capacity() }
+        Room { free: slots.free(), capacity: slots.capacity() }
     }
 
-    async fn fetch_once(
-        &self,
-        connection: &mut Option<PoolConnection<sqlx::Postgres>>,
-        limited_from: &mut HashMap<String, Instant>,
-    ) -> sqlx::Result<Fetched> {
+    /// Queues with limits and those without take turns, or else a backlog of the one kind would keep
+    /// the other from ever being asked.
+    async fn fetch_once(&self, claims: &mut Claims) -> sqlx::Result<Fetched> {
         let room = self.room();
         if room.free == 0 {
             return Ok(Fetched::Nothing { again: None });
         }
         let controls = self.controls();
-        let open = |lane: &Lane| !controls.is_paused(lane) && !controls.is_limited(lane);
-        let asks = self.ask(room.free, room.capacity, &open);
-        let conn = match connection {
-            Some(open) => open,
-            None => connection.insert(self.queue.db().direct().acquire().await.inspect_err(|_| {
-                self.lanes.lock().expect("no panic while it was held").unanswered(asks.clone());
-            })?),
-        };
-        if !asks.is_empty() {
-            let wanted: usize = asks.iter().map(|ask| ask.most).sum();
-            let rows = self.claim(conn, asks).await?;
-            let got = rows.len();
-            self.start(conn, rows).await?;
-            return Ok(Fetched::Some { full: got == wanted });
-        }
-        // Never ahead: what waits here would count as running everywhere.
-        if room.idle > 0
-            && let Some(rows) = self.claim_limited(conn, room.idle, &controls, limited_from).await?
-        {
-            self.start(conn, rows).await?;
-            return Ok(Fetched::Some { full: false });
+        let boot = self.boot();
+        for limited in [claims.limited_next, !claims.limited_next] {
+            if limited {
+                if controls.limits_any()
+                    && let Some(rows) = self.claim_limited(claims, boot, room.free, &controls).await?
+                {
+                    claims.limited_next = false;
+                    self.start(claims.open(self).await?, boot, rows, Line::Head).await?;
+                    return Ok(Fetched::Some { full: None });
+                }
+                continue;
+            }
+            let open = |lane: &Lane| !controls.is_paused(lane) && !controls.is_limited(lane);
+            let asks = self.ask(room.free, room.capacity, &open);
+            if !asks.is_empty() {
+                claims.limited_next = true;
+                let wanted: usize = asks.iter().map(|ask| ask.most).sum();
+                let rows = self.claim(claims, boot, asks).await?;
+                let full = Some(rows.len() == wanted);
+                self.start(claims.open(self).await?, boot, rows, Line::End).await?;
+                return Ok(Fetched::Some { full });
+            }
         }
         // A paused lane is nothing to wait for; a limited one opens by itself.
-        Ok(Fetched::Nothing { again: limited_from.values().min().copied() })
+        Ok(Fetched::Nothing { again: claims.limited_from.values().min().copied() })
     }
 
     pub(super) fn ask(&self, free: usize, capacity: usize, open: &dyn Fn(&Lane) -> bool) -> Vec<Ask> {
@@ -149,8 +147,12 @@ impl Engine {
         })
     }
 
-    async fn claim(&self, conn: &mut PgConnection, asks: Vec<Ask>) -> sqlx::Result<Vec<Claimed>> {
-        match claim::claim(conn, self.boot(), &asks).await {
+    async fn claim(&self, claims: &mut Claims, boot: BootId, asks: Vec<Ask>) -> sqlx::Result<Vec<Claimed>> {
+        let answer = match claims.open(self).await {
+            Ok(conn) => within(ANSWER, claim::claim(conn, boot, &asks)).await,
+            Err(error) => Err(error),
+        };
+        match answer {
             Ok(rows) => {
                 self.learn(asks, &rows);
                 Ok(rows)
@@ -180,10 +182,16 @@ impl Engine {
     }
 
     /// Puts claimed jobs in line, those with a concurrency key once they have its slot.
-    async fn start(&self, conn: &mut PgConnection, mut rows: Vec<Claimed>) -> sqlx::Result<()> {
+    async fn start(
+        &self,
+        conn: &mut PgConnection,
+        boot: BootId,
+        mut rows: Vec<Claimed>,
+        line: Line,
+    ) -> sqlx::Result<()> {
         if rows.iter().any(|row| row.keyed) {
-            let lacking = self.take_slots(conn, &rows).await?;
-            rows.retain(|row| !lacking.contains(&row.id));
+            let granted = within(ANSWER, self.take_slots(conn, boot, &rows)).await?;
+            rows.retain(|row| !row.keyed || granted.contains(&row.id));
         }
         let mut started = Notices::default();
         {
@@ -194,23 +202,28 @@ impl Engine {
             }
         }
         self.queue.tell(started);
-        let added = self.slots().add(rows);
+        let added = self.slots().add(rows, line);
         if let Err(late) = added {
             self.release(late);
         }
         Ok(())
     }
 
-    /// Takes the slots of keyed jobs; returns those that must wait for one.
-    async fn take_slots(&self, conn: &mut PgConnection, rows: &[Claimed]) -> sqlx::Result<Vec<JobId>> {
+    /// Takes the slots of keyed jobs; returns those that have theirs.
+    async fn take_slots(
+        &self,
+        conn: &mut PgConnection,
+        boot: BootId,
+        rows: &[Claimed],
+    ) -> sqlx::Result<Vec<JobId>> {
         let (jobs, fences): (Vec<_>, Vec<_>) =
             rows.iter().filter(|row| row.keyed).map(|row| (row.id, row.fence)).unzip();
-        let (lacking, look_again) = keys::take_slots(conn, self.boot(), &jobs, &fences).await?;
+        let (granted, look_again) = keys::take_slots(conn, boot, &jobs, &fences).await?;
         if !look_again.is_empty() {
             // A slot may have been freed while we blocked: whoever looks last sees both.
             self.queue.tell(Notices { unblock: look_again.into_iter().collect(), ..Notices::default() });
         }
-        Ok(lacking)
+        Ok(granted)
     }
 }
 
@@ -218,15 +231,33 @@ impl Engine {
 struct Room {
     /// Ahead included.
     free: usize,
-    /// To start at once.
-    idle: usize,
     capacity: usize,
+}
+
+/// What the fetcher remembers from one claim to the next.
+#[derive(Default)]
+pub(super) struct Claims {
+    connection: Option<PoolConnection<sqlx::Postgres>>,
+    limited_next: bool,
+    /// When a limited queue may be asked again.
+    pub(super) limited_from: HashMap<String, Instant>,
+    /// Limited queues take turns too: the one that came last.
+    pub(super) limited_last: String,
+}
+
+impl Claims {
+    pub(super) async fn open(&mut self, engine: &Engine) -> sqlx::Result<&mut PgConnection> {
+        Ok(match &mut self.connection {
+            Some(open) => open,
+            closed => closed.insert(engine.queue.db().direct().acquire().await?),
+        })
+    }
 }
 
 enum Fetched {
     Some {
-        /// As many as were asked for: there is probably more.
-        full: bool,
+        /// As many as were asked for: there is probably more. Unknown where limits say how many.
+        full: Option<bool>,
     },
     Nothing {
         again: Option<Instant>,

@@ -6,12 +6,13 @@
 use std::{collections::HashMap, time::Duration};
 
 use sqlx::{Connection, PgConnection};
-use streamspace_common::{PLATFORM, TenantId};
+use streamspace_common::{BootId, PLATFORM, TenantId};
 use tokio::time::Instant;
 
-use super::{Engine, controls::Controls};
+use super::{Engine, controls::Controls, fetch::Claims};
 use crate::{
     claim::{self, Claimed},
+    db::{ANSWER, within},
     lanes::Ask,
 };
 
@@ -34,30 +35,35 @@ impl Engine {
     /// One claim from one limited queue with work, if its limits allow it now.
     pub(super) async fn claim_limited(
         &self,
-        conn: &mut PgConnection,
-        idle: usize,
+        claims: &mut Claims,
+        boot: BootId,
+        free: usize,
         controls: &Controls,
-        not_before: &mut HashMap<String, Instant>,
     ) -> sqlx::Result<Option<Vec<Claimed>>> {
         let now = Instant::now();
-        not_before.retain(|_, at| *at > now);
-        for queue in controls.limited_queues() {
-            if not_before.contains_key(queue) && !self.take_freed(queue) {
+        claims.limited_from.retain(|_, at| *at > now);
+        for queue in controls.limited_queues_after(&claims.limited_last) {
+            if claims.limited_from.contains_key(queue) && !self.take_freed(queue) {
                 continue;
             }
-            let asks = self.ask(idle, self.options.concurrency, &|lane| {
+            let asks = self.ask(free, self.options.concurrency, &|lane| {
                 lane.queue() == queue && controls.is_limited(lane) && !controls.is_paused(lane)
             });
             if asks.is_empty() {
                 continue;
             }
-            let claimed = match claim_within_limits(conn, self.boot(), queue, &asks).await {
+            let answer = match claims.open(self).await {
+                Ok(conn) => within(ANSWER, claim_within_limits(conn, boot, queue, &asks)).await,
+                Err(error) => Err(error),
+            };
+            let claimed = match answer {
                 Ok(claimed) => claimed,
                 Err(error) => {
                     self.lanes.lock().expect("no panic while it was held").unanswered(asks);
                     return Err(error);
                 }
             };
+            let not_before = &mut claims.limited_from;
             if claimed.rows.is_empty() {
                 not_before.insert(queue.to_owned(), now + claimed.again.unwrap_or(LOOK_AGAIN));
                 let mut lanes = self.lanes.lock().expect("no panic while it was held");
@@ -80,6 +86,7 @@ impl Engine {
                 .map(|ask| ask.limited(claimed.asked.get(&ask.lane.tenant).copied().unwrap_or(0)))
                 .collect();
             self.learn(asks, &claimed.rows);
+            queue.clone_into(&mut claims.limited_last);
             return Ok(Some(claimed.rows));
         }
         Ok(None)
@@ -96,7 +103,7 @@ struct Limited {
 
 async fn claim_within_limits(
     conn: &mut PgConnection,
-    boot: streamspace_common::BootId,
+    boot: BootId,
     queue: &str,
     asks: &[Ask],
 ) -> sqlx::Result<Limited> {

@@ -28,13 +28,14 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, RwLock,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use apalis::prelude::{WorkerBuilder, WorkerContext};
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use sqlx::PgConnection;
 use streamspace_common::{Actor, ApiKeyId, BootId, JobId, TenantId, UserId};
 use tokio::{
@@ -42,7 +43,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     attempt::Hold,
@@ -121,6 +122,8 @@ pub enum Ended {
     Stopped,
     /// Too many handlers ignore cancellation; the process has to go for its threads to be freed.
     Abandoned,
+    /// A part of it ended that should not: a mistake in the program, and in the log.
+    Broken,
 }
 
 pub(crate) struct Engine {
@@ -145,8 +148,9 @@ pub(crate) struct Engine {
     enough: AtomicUsize,
     /// Beats that are to look for the jobs of a claim whose answer was lost.
     looks: AtomicUsize,
-    /// Something is due earlier than was known.
+    /// Something is due earlier than was known, and what is known.
     due: Notify,
+    next_due: Mutex<Option<Timestamp>>,
     pulse: Notify,
     /// Queues with limits in which a job ended.
     freed: Mutex<HashSet<String>>,
@@ -156,8 +160,8 @@ pub(crate) struct Engine {
     informed: CancellationToken,
     /// No more claims.
     draining: CancellationToken,
-    /// Running jobs are to be handed back.
-    hand_back: CancellationToken,
+    /// So many handlers were abandoned that the process has to go.
+    worn_out: AtomicBool,
     /// The loops may end.
     over: CancellationToken,
 }
@@ -212,7 +216,7 @@ pub async fn run_worker(
     stop: CancellationToken,
 ) -> Ended {
     let (acks, to_write) = mpsc::unbounded_channel();
-    let slots = Slots::new(options.concurrency.max(1));
+    let slots = Slots::new(options.concurrency.max(1), options.fair_share);
     let engine = Arc::new(Engine {
         queue: queue.clone(),
         registry,
@@ -231,12 +235,13 @@ pub async fn run_worker(
         enough: AtomicUsize::new(0),
         looks: AtomicUsize::new(0),
         due: Notify::new(),
+        next_due: Mutex::default(),
         pulse: Notify::new(),
         freed: Mutex::default(),
         delivered: Mutex::default(),
         informed: CancellationToken::new(),
         draining: CancellationToken::new(),
-        hand_back: CancellationToken::new(),
+        worn_out: AtomicBool::new(false),
         over: CancellationToken::new(),
     });
     let hear: Arc<dyn Hear> = engine.clone();
@@ -258,24 +263,40 @@ pub async fn run_worker(
     let worker = WorkerBuilder::new(context.clone())
         .backend(backend::Claims::new(engine.clone()))
         .build(backend::Execute::new(engine.clone()));
-    let running = tokio::spawn(worker.run());
+    let mut running = tokio::spawn(worker.run());
 
+    let mut broken = false;
     tokio::select! {
         () = stop.cancelled() => info!("stopping: no more claims"),
         () = engine.draining.cancelled() => {}
+        ended = &mut running => {
+            error!(?ended, "apalis's worker ended by itself");
+            broken = true;
+        }
+        ended = loops.join_next() => {
+            // Draining ends the loop that claims.
+            if !engine.draining.is_cancelled() {
+                error!(?ended, "a loop of the engine ended by itself");
+                broken = true;
+            }
+        }
     }
     engine.drain().await;
     // Nothing runs any more, so apalis's worker has nothing to wait for.
     if let Err(error) = context.stop() {
         warn!(%error, "apalis's worker would not stop");
     }
-    if tokio::time::timeout(Duration::from_secs(5), running).await.is_err() {
+    if !running.is_finished() && tokio::time::timeout(Duration::from_secs(5), running).await.is_err() {
         warn!("apalis's worker did not end in time");
     }
     engine.over.cancel();
     while loops.join_next().await.is_some() {}
     engine.unregister().await;
-    if engine.abandoned.load(Ordering::Acquire) >= MOST_ABANDONED { Ended::Abandoned } else { Ended::Stopped }
+    match (broken, engine.worn_out.load(Ordering::Acquire)) {
+        (true, _) => Ended::Broken,
+        (false, true) => Ended::Abandoned,
+        (false, false) => Ended::Stopped,
+    }
 }
 
 impl Engine {
@@ -328,6 +349,16 @@ impl Engine {
         }
     }
 
+    /// This attempt's own entry: the job may be here again by now, under another fence.
+    fn remove_attempt(&self, job: JobId, fence: i64) -> Option<Arc<Live>> {
+        let mut attempts = self.attempts.lock().expect("no panic while it was held");
+        attempts
+            .get(&job)
+            .is_some_and(|live| live.hold.fence == fence)
+            .then(|| attempts.remove(&job))
+            .flatten()
+    }
+
     fn live(&self) -> Vec<Arc<Live>> {
         self.attempts.lock().expect("no panic while it was held").values().cloned().collect()
     }
@@ -368,7 +399,9 @@ impl Hear for Engine {
         if woken {
             self.fetch.notify_one();
         }
-        if notices.due.is_some() {
+        if let Some(due) = notices.due
+            && self.next_due.lock().expect("no panic while it was held").is_none_or(|next| due < next)
+        {
             self.due.notify_one();
         }
         let boot = self.boot();

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use sqlx::{PgConnection, types::Json};
 use streamspace_common::{BootId, JobId, TenantId};
@@ -22,7 +23,8 @@ use super::{
     controls::{Control, Controls},
 };
 use crate::{
-    claim, keys,
+    db::ANSWER,
+    keys,
     model::State,
     notice::{Lane, Notices},
 };
@@ -62,8 +64,12 @@ impl Engine {
         let mut seen: HashMap<BootId, Seen> = HashMap::new();
         let mut last_read: Option<Instant> = None;
         let (mut scan_after, mut orphans_after) = (Instant::now(), Instant::now());
+        let mut scanned: Option<Lane> = None;
         loop {
-            match self.pulse_once(&mut seen, &mut last_read, &mut orphans_after).await {
+            let pulse = self.queue.db().direct_within(ANSWER, async |conn| {
+                self.pulse_once(conn, &mut seen, &mut last_read, &mut orphans_after).await
+            });
+            match pulse.await {
                 Ok(()) => self.informed.cancel(),
                 Err(error) => {
                     last_read = None;
@@ -72,7 +78,7 @@ impl Engine {
             }
             if Instant::now() >= scan_after {
                 let began = Instant::now();
-                if let Err(error) = self.scan_lanes().await {
+                if let Err(error) = self.scan_lanes(&mut scanned).await {
                     warn!(%error, "the lanes could not be read");
                 }
                 scan_after = Instant::now() + began.elapsed() * SELDOM;
@@ -87,14 +93,14 @@ impl Engine {
 
     async fn pulse_once(
         &self,
+        conn: &mut PgConnection,
         seen: &mut HashMap<BootId, Seen>,
         last_read: &mut Option<Instant>,
         orphans_after: &mut Instant,
     ) -> sqlx::Result<()> {
-        let mut conn = self.queue.db().direct().acquire().await?;
         let running: Vec<Uuid> =
             self.attempts.lock().expect("no panic while it was held").keys().map(|job| job.0).collect();
-        let pulse = read(&mut conn, self.boot(), &running).await?;
+        let pulse = read(&mut *conn, self.boot(), &running).await?;
         let gap = last_read.map_or(Duration::ZERO, |at| at.elapsed()).min(MOST_SILENCE);
         *last_read = Some(Instant::now());
 
@@ -107,7 +113,7 @@ impl Engine {
         let mut orphans = false;
         if Instant::now() >= *orphans_after {
             let began = Instant::now();
-            orphans = any_orphans(&mut conn).await?;
+            orphans = any_orphans(&mut *conn).await?;
             *orphans_after = Instant::now() + began.elapsed() * SELDOM;
         }
         for (boot, beats) in dead {
@@ -123,14 +129,14 @@ impl Engine {
             }
         }
         if orphans {
-            let notices = rescue(&mut conn).await?;
+            let notices = rescue(&mut *conn).await?;
             self.queue.tell(notices);
         }
         if pulse.unknown {
             self.give_up_unknown().await?;
         }
         if pulse.blocked {
-            let stuck = keys::stuck(&mut conn).await?;
+            let stuck = keys::stuck(&mut *conn).await?;
             if !stuck.is_empty() {
                 self.queue.tell(Notices { unblock: stuck.into_iter().collect(), ..Notices::default() });
             }
@@ -159,11 +165,14 @@ impl Engine {
         }
     }
 
-    /// Learns lanes and places that no notice told of.
-    async fn scan_lanes(&self) -> sqlx::Result<()> {
-        let mut conn = self.queue.db().direct().acquire().await?;
-        let found = claim::lanes(&mut conn).await?;
-        drop(conn);
+    /// Learns lanes and places that no notice told of. Goes on where the last look had to stop.
+    async fn scan_lanes(&self, after: &mut Option<Lane>) -> sqlx::Result<()> {
+        let from = after.take();
+        let found =
+            self.queue.db().direct_within(ANSWER, async |conn| lanes(conn, from.as_ref()).await).await?;
+        if found.len() == LANES {
+            *after = found.last().map(|(lane, _)| lane.clone());
+        }
         let mut new = false;
         let mut lanes = self.lanes.lock().expect("no panic while it was held");
         for (lane, first) in found {
@@ -177,6 +186,34 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Lanes of one look.
+const LANES: usize = 5_000;
+
+/// Every lane that has claimable jobs and the place of its first, by a loose scan of the claim index:
+/// one probe a lane, not one step a job.
+async fn lanes(conn: &mut PgConnection, after: Option<&Lane>) -> sqlx::Result<Vec<(Lane, Timestamp)>> {
+    let rows = sqlx::query!(
+        r#"with recursive lanes as (
+             (select lane, tenant_id, order_at from jobs where state = 'queued' and (lane, tenant_id) > ($1, $2)
+              order by lane, tenant_id, order_at limit 1)
+             union all
+             select n.lane, n.tenant_id, n.order_at from lanes l
+             cross join lateral (
+               select j.lane, j.tenant_id, j.order_at from jobs j
+               where j.state = 'queued' and (j.lane, j.tenant_id) > (l.lane, l.tenant_id)
+               order by j.lane, j.tenant_id, j.order_at limit 1) n)
+           select lane as "lane!", tenant_id as "tenant!: TenantId", order_at as "order_at!"
+           from lanes limit $3"#,
+        after.map_or("", |lane| lane.name.as_str()),
+        after.map_or(Uuid::nil(), |lane| lane.tenant.0),
+        LANES as i64,
+    )
+    .fetch_all(conn)
+    .await?;
+    let found = |tenant, lane, at: jiff_sqlx::Timestamp| (Lane { name: lane, tenant }, at.to_jiff());
+    Ok(rows.into_iter().map(|row| found(row.tenant, row.lane, row.order_at)).collect())
 }
 
 /// Cancels are read by the ids that run here: while an old snapshot keeps its dead entries, the index

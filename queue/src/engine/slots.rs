@@ -3,7 +3,7 @@
 //! While jobs are short, claims run ahead of the slots, so that the next job starts when one ends
 //! and not after a round trip to the database. How far is a matter of time: as many jobs as are
 //! done in [`AHEAD`]. Long jobs are therefore never claimed ahead; should jobs become long while
-//! some wait, those go back (`Engine::hand_back_stuck`).
+//! some wait, those go back (`Engine::tend_slots`).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -24,6 +24,8 @@ const MOST_AHEAD: usize = 200;
 
 pub(super) struct Slots {
     concurrency: usize,
+    /// Most that a tenant may run of a queue while another one waits here for the same.
+    fair: usize,
     running: usize,
     waiting: VecDeque<Waiting>,
     tenants: HashMap<TenantId, Tenant>,
@@ -35,6 +37,14 @@ pub(super) struct Slots {
     waker: Option<Waker>,
 }
 
+/// Where claimed jobs go.
+#[derive(Clone, Copy)]
+pub(super) enum Line {
+    /// Of limited queues: as long as they wait here they keep others from starting elsewhere.
+    Head,
+    End,
+}
+
 struct Waiting {
     since: Instant,
     job: Claimed,
@@ -44,14 +54,20 @@ struct Waiting {
 struct Tenant {
     running: usize,
     waiting: usize,
-    /// Both, by queue.
-    queues: HashMap<String, usize>,
+    queues: HashMap<String, Count>,
+}
+
+#[derive(Default)]
+struct Count {
+    running: usize,
+    waiting: usize,
 }
 
 impl Slots {
-    pub(super) fn new(concurrency: usize) -> Self {
+    pub(super) fn new(concurrency: usize, fair_share: f64) -> Self {
         Self {
             concurrency,
+            fair: ((concurrency as f64 * fair_share).ceil() as usize).max(1),
             running: 0,
             waiting: VecDeque::new(),
             tenants: HashMap::new(),
@@ -74,11 +90,6 @@ impl Slots {
         self.capacity().saturating_sub(self.running + self.waiting.len())
     }
 
-    /// Slots in which nothing runs, nor will.
-    pub(super) fn idle(&self) -> usize {
-        self.concurrency.saturating_sub(self.running + self.waiting.len())
-    }
-
     pub(super) fn running(&self) -> usize {
         self.running
     }
@@ -92,11 +103,13 @@ impl Slots {
     }
 
     pub(super) fn of_lane(&self, queue: &str, tenant: TenantId) -> usize {
-        self.tenants.get(&tenant).and_then(|tenant| tenant.queues.get(queue)).copied().unwrap_or(0)
+        let count = self.tenants.get(&tenant).and_then(|tenant| tenant.queues.get(queue));
+        count.map_or(0, |count| count.running + count.waiting)
     }
 
-    /// Puts claimed jobs in line. Gives them back when nothing is to start here any more.
-    pub(super) fn add(&mut self, jobs: Vec<Claimed>) -> Result<(), Vec<Claimed>> {
+    /// Puts claimed jobs in line, or at its head. Gives them back when nothing is to start here any
+    /// more.
+    pub(super) fn add(&mut self, jobs: Vec<Claimed>, line: Line) -> Result<(), Vec<Claimed>> {
         if self.closed {
             return Err(jobs);
         }
@@ -106,12 +119,15 @@ impl Slots {
             tenant.waiting += 1;
             self.newcomers += usize::from(tenant.running == 0);
             match tenant.queues.get_mut(&job.queue) {
-                Some(count) => *count += 1,
+                Some(count) => count.waiting += 1,
                 None => {
-                    tenant.queues.insert(job.queue.clone(), 1);
+                    tenant.queues.insert(job.queue.clone(), Count { running: 0, waiting: 1 });
                 }
             }
-            self.waiting.push_back(Waiting { since, job });
+            match line {
+                Line::Head => self.waiting.push_front(Waiting { since, job }),
+                Line::End => self.waiting.push_back(Waiting { since, job }),
+            }
         }
         self.wake();
         Ok(())
@@ -129,7 +145,8 @@ impl Slots {
         Poll::Pending
     }
 
-    /// The last slot is kept for tenants of whom nothing runs here, as it is when claiming.
+    /// The rules of claiming hold for starting too: the last slot is kept for tenants of whom nothing
+    /// runs here, and nobody passes their fair share of a queue while another one waits for it.
     fn next(&mut self) -> Option<Claimed> {
         let free = self.concurrency.saturating_sub(self.running);
         let at = match free {
@@ -138,7 +155,7 @@ impl Slots {
             1 if self.concurrency > 1 => {
                 self.waiting.iter().position(|waiting| self.is_new(waiting.job.tenant))?
             }
-            _ => 0,
+            _ => self.fair_turn(),
         };
         let job = self.waiting.remove(at)?.job;
         self.running += 1;
@@ -149,8 +166,26 @@ impl Slots {
             }
             tenant.waiting -= 1;
             tenant.running += 1;
+            if let Some(count) = tenant.queues.get_mut(&job.queue) {
+                count.waiting -= 1;
+                count.running += 1;
+            }
         }
         Some(job)
+    }
+
+    /// The place of the first, or of the first of another tenant when its own has its share.
+    fn fair_turn(&self) -> usize {
+        let Some(first) = self.waiting.front() else { return 0 };
+        let of =
+            |job: &Claimed| self.tenants.get(&job.tenant).and_then(|tenant| tenant.queues.get(&job.queue));
+        let has_share = |job: &Claimed| of(job).is_some_and(|count| count.running >= self.fair);
+        let alone = of(&first.job).is_some_and(|count| count.waiting == self.waiting.len());
+        if alone || !has_share(&first.job) {
+            return 0;
+        }
+        let other = |waiting: &Waiting| waiting.job.queue == first.job.queue && !has_share(&waiting.job);
+        self.waiting.iter().position(other).unwrap_or(0)
     }
 
     fn is_new(&self, tenant: TenantId) -> bool {
@@ -167,18 +202,18 @@ impl Slots {
             if of.running == 0 {
                 self.newcomers += of.waiting;
             }
+            if let Some(count) = of.queues.get_mut(queue) {
+                count.running -= 1;
+            }
         }
-        self.leave(queue, tenant);
+        self.tidy(queue, tenant);
         self.wake();
     }
 
-    fn leave(&mut self, queue: &str, tenant: TenantId) {
+    fn tidy(&mut self, queue: &str, tenant: TenantId) {
         let Some(of) = self.tenants.get_mut(&tenant) else { return };
-        if let Some(count) = of.queues.get_mut(queue) {
-            *count -= 1;
-            if *count == 0 {
-                of.queues.remove(queue);
-            }
+        if of.queues.get(queue).is_some_and(|count| count.running + count.waiting == 0) {
+            of.queues.remove(queue);
         }
         if of.queues.is_empty() {
             self.tenants.remove(&tenant);
@@ -208,8 +243,11 @@ impl Slots {
         for job in &jobs {
             if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
                 tenant.waiting -= 1;
+                if let Some(count) = tenant.queues.get_mut(&job.queue) {
+                    count.waiting -= 1;
+                }
             }
-            self.leave(&job.queue, job.tenant);
+            self.tidy(&job.queue, job.tenant);
         }
         jobs
     }
@@ -263,8 +301,8 @@ mod tests {
     }
 
     fn after_jobs_of(took: Duration, concurrency: usize) -> Slots {
-        let mut slots = Slots::new(concurrency);
-        slots.add(jobs(A, 1)).expect("open");
+        let mut slots = Slots::new(concurrency, 0.5);
+        slots.add(jobs(A, 1), Line::End).expect("open");
         let job = slots.next().expect("a slot");
         slots.ended(&job.queue, A, took);
         slots
@@ -272,7 +310,7 @@ mod tests {
 
     #[test]
     fn nothing_is_claimed_ahead_before_jobs_prove_short_nor_of_long_ones() {
-        assert_eq!(Slots::new(10).capacity(), 10);
+        assert_eq!(Slots::new(10, 0.5).capacity(), 10);
         assert_eq!(after_jobs_of(Duration::from_secs(10), 10).capacity(), 10);
     }
 
@@ -285,16 +323,16 @@ mod tests {
     #[test]
     fn no_more_start_than_there_are_slots() {
         let mut slots = after_jobs_of(Duration::from_millis(1), 3);
-        slots.add(jobs(A, 5).into_iter().chain(jobs(B, 5)).collect()).expect("open");
+        slots.add(jobs(A, 5).into_iter().chain(jobs(B, 5)).collect(), Line::End).expect("open");
         assert_eq!(std::iter::from_fn(|| slots.next()).count(), 3);
     }
 
     #[test]
     fn the_last_slot_is_kept_for_a_tenant_of_whom_nothing_runs() {
         let mut slots = after_jobs_of(Duration::from_millis(1), 3);
-        slots.add(jobs(A, 5)).expect("open");
+        slots.add(jobs(A, 5), Line::End).expect("open");
         assert_eq!(std::iter::from_fn(|| slots.next()).count(), 2);
-        slots.add(jobs(B, 2)).expect("open");
+        slots.add(jobs(B, 2), Line::End).expect("open");
         assert_eq!(slots.next().expect("the kept slot").tenant, B);
         assert!(slots.next().is_none());
         // Something of B runs now; when it is over B is new again.
@@ -303,9 +341,34 @@ mod tests {
     }
 
     #[test]
+    fn nobody_passes_their_share_while_another_tenant_waits() {
+        let mut slots = after_jobs_of(Duration::from_millis(1), 10);
+        slots.add(jobs(A, 50), Line::End).expect("open");
+        slots.add(jobs(B, 50), Line::End).expect("open");
+        let started: Vec<_> = std::iter::from_fn(|| slots.next()).map(|job| job.tenant).collect();
+        let of = |tenant| started.iter().filter(|started| **started == tenant).count();
+        assert_eq!((of(A), of(B)), (5, 4), "and the kept slot");
+    }
+
+    #[test]
+    fn one_tenant_alone_may_run_all_but_the_kept_slot() {
+        let mut slots = after_jobs_of(Duration::from_millis(1), 10);
+        slots.add(jobs(A, 50), Line::End).expect("open");
+        assert_eq!(std::iter::from_fn(|| slots.next()).count(), 9);
+    }
+
+    #[test]
+    fn jobs_of_limited_queues_go_first() {
+        let mut slots = after_jobs_of(Duration::from_millis(1), 10);
+        slots.add(jobs(A, 5), Line::End).expect("open");
+        slots.add(jobs(B, 1), Line::Head).expect("open");
+        assert_eq!(slots.next().expect("a slot").tenant, B);
+    }
+
+    #[test]
     fn what_is_stuck_goes_back_and_nothing_is_claimed_ahead_for_a_while() {
         let mut slots = after_jobs_of(Duration::from_millis(1), 2);
-        slots.add(jobs(A, 5)).expect("open");
+        slots.add(jobs(A, 5), Line::End).expect("open");
         slots.next().expect("a slot");
         assert!(slots.stuck(Duration::from_secs(60)).is_empty());
         assert_eq!(slots.stuck(Duration::ZERO).len(), 4);
@@ -314,10 +377,10 @@ mod tests {
 
     #[test]
     fn nothing_starts_after_the_end() {
-        let mut slots = Slots::new(2);
-        slots.add(jobs(A, 2)).expect("open");
+        let mut slots = Slots::new(2, 0.5);
+        slots.add(jobs(A, 2), Line::End).expect("open");
         assert_eq!(slots.close().len(), 2);
-        assert_eq!(slots.add(jobs(A, 1)).expect_err("closed").len(), 1);
+        assert_eq!(slots.add(jobs(A, 1), Line::End).expect_err("closed").len(), 1);
         assert!(matches!(slots.poll_next(&mut Context::from_waker(Waker::noop())), Poll::Ready(None)));
         assert_eq!(slots.of_tenant(A), 0);
     }
