@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     bus::{Bus, Remote},
-    db::Db,
+    db::{Db, within},
     keys,
     notice::Notices,
     wire,
@@ -68,14 +68,26 @@ impl Notifier {
         if freed.is_empty() {
             return;
         }
-        match db.direct_within(TIMEOUT, async |conn| keys::unblock(conn, &freed).await).await {
+        match Self::unblock(db, connection, &freed).await {
             Ok(unblocked) => {
                 bus.tell_engines(&unblocked);
                 self.tell(db, bus, me, connection, unblocked).await;
             }
-            // The sweep of every worker finds them within seconds.
-            Err(error) => warn!(%error, "could not unblock {} keys", freed.len()),
+            Err(error) => {
+                *connection = None;
+                // The sweep of every worker finds them within seconds.
+                warn!(%error, "could not unblock {} keys", freed.len());
+            }
         }
+    }
+
+    async fn unblock(
+        db: &Db,
+        connection: &mut Option<PgConnection>,
+        keys: &[String],
+    ) -> sqlx::Result<Notices> {
+        let conn = Self::open(db, connection).await?;
+        within(TIMEOUT, keys::unblock(conn, keys)).await
     }
 
     async fn tell(
@@ -109,25 +121,30 @@ impl Notifier {
         connection: &mut Option<PgConnection>,
         messages: &[(&str, String)],
     ) -> sqlx::Result<()> {
-        let open = match connection {
-            Some(open) => open,
-            None => {
-                let options = db.direct().connect_options();
-                let open = PgConnection::connect_with(&options);
-                let mut open =
-                    tokio::time::timeout(TIMEOUT, open).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-                // A notice lost in a crash costs a poll, so it need not wait for the disk.
-                sqlx::query("set synchronous_commit = off").execute(&mut open).await?;
-                connection.insert(open)
-            }
-        };
+        let open = Self::open(db, connection).await?;
         let (channels, payloads): (Vec<&str>, Vec<&str>) =
             messages.iter().map(|(channel, payload)| (*channel, payload.as_str())).unzip();
         let send = sqlx::query("select pg_notify(c, p) from unnest($1::text[], $2::text[]) as m(c, p)")
             .bind(&channels)
             .bind(&payloads)
             .execute(open);
-        tokio::time::timeout(TIMEOUT, send).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-        Ok(())
+        within(TIMEOUT, send).await.map(drop)
+    }
+
+    async fn open<'c>(
+        db: &Db,
+        connection: &'c mut Option<PgConnection>,
+    ) -> sqlx::Result<&'c mut PgConnection> {
+        Ok(match connection {
+            Some(open) => open,
+            closed => {
+                let options = db.direct().connect_options();
+                let mut open = within(TIMEOUT, PgConnection::connect_with(&options)).await?;
+                // What a crash of the server loses here costs a poll or a sweep, so it need not wait
+                // for the disk.
+                sqlx::query("set synchronous_commit = off").execute(&mut open).await?;
+                closed.insert(open)
+            }
+        })
     }
 }

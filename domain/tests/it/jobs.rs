@@ -253,7 +253,7 @@ async fn jobs_of_a_tenants_key_have_its_role_and_end_with_it() {
     let new = NewApiKey {
         name: "planner".into(),
         owner: Owner::Tenant(Role::Operator),
-        scopes: vec![],
+        scopes: vec!["jobs.write".into()],
         hourly_limit: 100,
         expires_at: None,
     };

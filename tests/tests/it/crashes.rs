@@ -138,3 +138,28 @@ async fn a_frozen_workers_late_words_change_nothing_and_are_counted() -> Result<
     assert!(stale >= 8.0, "each of its late words is counted: {stale}");
     Ok(())
 }
+
+/// Taken for dead, it gets back the very job that its old attempt has not left yet. The old one must
+/// not take the new one's place with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_gets_its_own_job_back_keeps_hold_of_it() -> Result<()> {
+    let lab = Lab::new().await?;
+    let frozen = lab.worker().concurrency(5).named("frozen").start().await;
+    let job = lab.enqueue(play([Deaf(60_000).first(), UntilCancelled])).await?;
+    lab.sees_start_of(job).await;
+    lab.pause("lab").await?;
+    frozen.stop();
+    let rescuer = lab.worker().named("rescuer").start().await;
+    lab.reaches(job, "queued", LEASE + SOON).await;
+    rescuer.term();
+    rescuer.exited(SOON).await;
+    lab.resume("lab").await?;
+    frozen.cont();
+    lab.sees("start", 2, SOON).await;
+    // The old attempt's grace is over, and strays were looked for.
+    holds_for(ms(4_000), "it runs on", async || lab.job(job).await.state == "running").await;
+    lab.cancel(job).await?;
+    lab.reaches(job, "cancelled", ms(1_000)).await;
+    assert_eq!(lab.effects_named("asked to stop").await, 1);
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! Pauses and limits of queues hold over the whole fleet, and are obeyed within a second.
 
 use anyhow::Result;
+use streamspace_queue::Options;
 
 use crate::support::*;
 
@@ -72,5 +73,22 @@ async fn a_rate_of_50_per_second_over_three_workers_is_50_in_every_second() -> R
     report!("rate 50/s over three workers, starts in each second: {per_second:?}");
     let (_last, whole) = per_second.split_last().expect("it took seconds");
     assert!(whole.len() >= 7 && whole.iter().all(|n| (45..=55).contains(n)), "{per_second:?}");
+    Ok(())
+}
+
+/// A limit is no lower priority: what has one and what has none take turns.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_queue_is_served_beside_an_endless_one_without_limits() -> Result<()> {
+    let lab = Lab::new().await?;
+    lab.limit_running("side", 2).await?;
+    let _worker = lab.worker().concurrency(4).start().await;
+    lab.enqueue_many((0..4_000).map(|_| play([Sleep(20)]))).await?;
+    lab.sees("start", 20, SOON).await;
+    let side = Options { queue: Some("side".into()), ..Options::default() };
+    for _ in 0..5 {
+        lab.enqueue_with(play([note("side")]), side.clone()).await?;
+    }
+    lab.sees("side", 5, ms(3_000)).await;
+    assert!(lab.in_state("queued").await > 1_000, "and the others have not ended meanwhile");
     Ok(())
 }
