@@ -79,6 +79,7 @@ async fn send(sink: &mut SplitSink<WebSocket, Message>, change: &Change) -> Resu
 fn code(why: Ended) -> u16 {
     match why {
         Ended::SlowConsumer | Ended::Revoked => close_code::POLICY,
+        Ended::Unconfirmed => close_code::AGAIN,
         Ended::Gone => close_code::NORMAL,
         Ended::Stopping => close_code::AWAY,
     }

@@ -213,6 +213,9 @@ async fn until_over(api: &Api, caller: &Caller, id: JobId, wait: Duration) -> Re
             Ok(Err(Ended::Revoked)) => {
                 return Err(ApiError::unauthenticated("this key is not accepted any more"));
             }
+            Ok(Err(Ended::Unconfirmed)) => {
+                return Err(ApiError::unavailable("the database does not answer; try again"));
+            }
             Ok(Ok(_) | Err(_)) | Err(_) => return Ok(()),
         }
     }

@@ -54,7 +54,7 @@ impl Validate for NoParameters {
 ///
 /// The id of an event is the job's version; whoever sends it back as `Last-Event-ID` hears what is
 /// newer. `204` when nothing newer will ever come. An event named `end` says why a stream ends
-/// before its job.
+/// before its job: after `unavailable`, `slow-consumer` and `going-away` it may be opened again.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/events", tag = "jobs",
     params(("id" = Uuid, Path), ("Last-Event-ID" = Option<i64>, Header)),

@@ -18,8 +18,10 @@ const MOST_BYTES: usize = 1 << 20;
 pub enum Ended {
     /// It fell too far behind.
     SlowConsumer,
-    /// Whoever opened it may not watch any more, or nobody can tell.
+    /// Whoever opened it may not watch any more.
     Revoked,
+    /// Nobody can tell whether they still may: the database is away.
+    Unconfirmed,
     /// The job is gone.
     Gone,
     /// The process stops.
@@ -31,6 +33,7 @@ impl Ended {
         match self {
             Self::SlowConsumer => "slow-consumer",
             Self::Revoked => "revoked",
+            Self::Unconfirmed => "unavailable",
             Self::Gone => "gone",
             Self::Stopping => "going-away",
         }
@@ -92,7 +95,7 @@ impl Inbox {
     /// What is buffered still arrives, but for whoever may not see it any more.
     pub fn end(&self, why: Ended) {
         let mut buffer = self.buffer.lock().expect("no panic while it was held");
-        if why == Ended::Revoked {
+        if matches!(why, Ended::Revoked | Ended::Unconfirmed) {
             buffer.waiting.clear();
         }
         buffer.ended.get_or_insert(why);

@@ -21,7 +21,7 @@ use tracing::warn;
 use super::{client::Ended, hub::Hub};
 
 const BEAT: Duration = Duration::from_secs(1);
-/// Rights that nobody could confirm for this long are none.
+/// Rights that nobody could confirm for this long open nothing more.
 const UNCONFIRMED: Duration = Duration::from_secs(4);
 /// New jobs are looked for this far back: ids are made before their commit.
 const LOOK_BACK: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ pub(super) async fn run(hub: Arc<Hub>, queue: Queue, keys: Keys, stop: Cancellat
                     warn!(error = %error, "watched jobs could not be read; trying again");
                 }
                 if confirmed.elapsed() > UNCONFIRMED {
-                    hub.end_all(Ended::Revoked);
+                    hub.end_all(Ended::Unconfirmed);
                 }
             }
         }

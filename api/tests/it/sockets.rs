@@ -16,11 +16,11 @@ use tokio_tungstenite::{
 
 use crate::app::{Answer, App, Person};
 
-type Socket = WebSocketStream<TcpStream>;
+pub type Socket = WebSocketStream<TcpStream>;
 
 const PATH: &str = "/api/v1/ws/jobs";
 
-async fn connect(at: SocketAddr, path: &str, key: Option<&str>) -> Result<Socket, u16> {
+pub async fn connect(at: SocketAddr, path: &str, key: Option<&str>) -> Result<Socket, u16> {
     let mut request = format!("ws://{at}{path}").into_client_request().unwrap();
     if let Some(key) = key {
         request.headers_mut().insert("x-api-key", key.parse().unwrap());
@@ -40,7 +40,7 @@ async fn open(app: &App, who: &Person, query: &str) -> Socket {
 }
 
 /// The next message, or why the socket was closed.
-async fn next(socket: &mut Socket) -> Result<Value, String> {
+pub async fn next(socket: &mut Socket) -> Result<Value, String> {
     loop {
         match tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("something arrives") {
             Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),

@@ -7,7 +7,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use streamspace_testkit::eventually;
 
-use crate::app::{Answer, App, Person};
+use crate::{
+    app::{Answer, App, Person},
+    sockets,
+};
 
 const A_MOMENT: Duration = Duration::from_millis(300);
 
@@ -147,6 +150,31 @@ async fn a_revoked_key_ends_its_streams() {
     let (_, name, data) = heard.last().unwrap();
     assert_eq!((name.as_str(), &data["reason"]), ("end", &json!("revoked")));
     waited.problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn an_outage_of_the_database_revokes_nobody() {
+    let app = App::start().await;
+    let owner = &app.ours.owner;
+    let job = app.job(owner).await;
+    let (events_path, wait_path) =
+        (format!("/api/v1/jobs/{job}/events"), format!("/api/v1/jobs/{job}?wait=30s"));
+    let mut socket = sockets::connect(app.address, "/api/v1/ws/jobs", Some(&owner.key)).await.unwrap();
+    let (heard, waited, closed, ()) = tokio::join!(
+        events(&app, owner, &events_path, None),
+        app.get(owner, &wait_path),
+        sockets::next(&mut socket),
+        async {
+            tokio::time::sleep(A_MOMENT).await;
+            app.execute("alter table api_keys rename to elsewhere").await;
+        }
+    );
+    let (_, name, data) = heard.last().unwrap();
+    assert_eq!((name.as_str(), &data["reason"]), ("end", &json!("unavailable")));
+    assert_eq!(waited.problem(503, "unavailable").header("retry-after"), "1");
+    assert_eq!(closed, Err("unavailable".to_owned()));
+    app.execute("alter table elsewhere rename to api_keys").await;
+    app.get(owner, &format!("/api/v1/jobs/{job}?wait=1ms")).await.expect(200);
 }
 
 #[tokio::test]
