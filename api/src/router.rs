@@ -41,8 +41,9 @@ pub fn router(api: Api) -> Router {
         .layer(from_fn_with_state(api.clone(), access::gate))
         .layer(from_fn(hurry))
         .layer(DefaultBodyLimit::max(api.body_limit))
-        .layer(compression())
         .layer(from_fn(request::observe))
+        // Outside of whatever may put another body in.
+        .layer(compression())
         .with_state(api)
 }
 

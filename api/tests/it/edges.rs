@@ -69,6 +69,24 @@ async fn refusals_are_problems() {
 }
 
 #[tokio::test]
+async fn long_answers_and_long_refusals_are_compressed() {
+    let app = App::start().await;
+    for (path, status) in
+        [("/api/openapi.json", 200), (&format!("/api/v1/jobs?state={}", "x".repeat(600)), 422)]
+    {
+        let request = app.request(&app.ours.owner, Method::GET, path).header("accept-encoding", "gzip");
+        let answer = request.send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["content-encoding"]),
+            (status, &"gzip".parse().unwrap())
+        );
+        assert!(answer.headers().contains_key("x-request-id"), "{path}");
+        let body = answer.bytes().await.unwrap();
+        assert_eq!(body[..2], [0x1f, 0x8b], "{path} begins as gzip does");
+    }
+}
+
+#[tokio::test]
 async fn wrong_fields_are_named() {
     let app = App::start().await;
     let owner = &app.ours.owner;
