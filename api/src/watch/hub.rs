@@ -218,17 +218,16 @@ impl Inner {
             if watching.inbox.push(&change, size) {
                 crowded |= watching.inbox.is_crowded();
             } else {
-                // Its place is free at once, though its connection may take longer to end.
-                self.leave(id);
+                // Its place is free once its connection has ended: who never reads cannot open more.
+                self.unsubscribe(id);
             }
         }
         crowded
     }
 
-    fn leave(&mut self, id: u64) {
-        let Some(watching) = self.clients.remove(&id) else { return };
+    fn unsubscribe(&mut self, id: u64) {
         self.wide.remove(&id);
-        if let Interest::Job(job) = &watching.interest
+        if let Some(Interest::Job(job)) = self.clients.get(&id).map(|watching| &watching.interest)
             && let Some(clients) = self.by_job.get_mut(job)
         {
             clients.remove(&id);
@@ -236,6 +235,11 @@ impl Inner {
                 self.by_job.remove(job);
             }
         }
+    }
+
+    fn leave(&mut self, id: u64) {
+        self.unsubscribe(id);
+        let Some(watching) = self.clients.remove(&id) else { return };
         if let Some(open) = self.open.get_mut(&watching.holder) {
             *open -= 1;
             if *open == 0 {

@@ -6,6 +6,11 @@ use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use streamspace_testkit::eventually;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+    time::timeout,
+};
 
 use crate::{
     app::{Answer, App, Person},
@@ -175,6 +180,51 @@ async fn an_outage_of_the_database_revokes_nobody() {
     assert_eq!(closed, Err("unavailable".to_owned()));
     app.execute("alter table elsewhere rename to api_keys").await;
     app.get(owner, &format!("/api/v1/jobs/{job}?wait=1ms")).await.expect(200);
+}
+
+/// Reads a stream up to the event of this version.
+async fn hear(stream: &mut reqwest::Response, version: i64) {
+    let end = format!("id: {version}\n");
+    let mut heard = String::new();
+    while !heard.contains(&end) {
+        let chunk = timeout(Duration::from_secs(20), stream.chunk()).await.expect("something arrives");
+        heard.push_str(&String::from_utf8_lossy(&chunk.unwrap().expect("the stream goes on")));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_keeps_its_place_until_its_connection_ends() {
+    let app = App::start().await;
+    let (owner, operator) = (&app.ours.owner, &app.ours.operator);
+    let (job, other) = (app.job(owner).await, app.job(owner).await);
+    let tcp = TcpSocket::new_v4().unwrap();
+    tcp.set_recv_buffer_size(8 * 1024).unwrap();
+    let mut unread = tcp.connect(app.address).await.unwrap();
+    let path = format!("/api/v1/jobs/{job}/events");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: here\r\nx-api-key: {}\r\n\r\n", owner.key);
+    unread.write_all(request.as_bytes()).await.unwrap();
+    unread.read_exact(&mut [0; 64]).await.unwrap();
+    let wait = format!("/api/v1/jobs/{other}?wait=30s");
+    let waiting = join_all((0..19).map(|_| app.get(owner, &wait)));
+    let meanwhile = async {
+        let mut read = app.request(operator, Method::GET, &path).send().await.unwrap();
+        let first = app.count(&format!("select row_version from jobs where id = '{job}'")).await;
+        hear(&mut read, first).await;
+        // More than the kernel takes, and than a client may have waiting.
+        for version in first + 1..first + 5 {
+            app.set(job, "result = jsonb_build_object('text', repeat('x', 3000000))").await;
+            hear(&mut read, version).await;
+        }
+        let one_more = format!("/api/v1/jobs/{job}?wait=1ms");
+        app.get(owner, &one_more).await.problem(429, "too-many-streams");
+        drop(unread);
+        eventually(Duration::from_secs(10), "the place is free", async || {
+            (app.get(owner, &one_more).await.status == 200).then_some(())
+        })
+        .await;
+        app.succeed(other).await;
+    };
+    tokio::join!(waiting, meanwhile);
 }
 
 #[tokio::test]
