@@ -14,10 +14,16 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::checks::{Checks, Health};
+use crate::{
+    checks::{Checks, Health},
+    server::{Patience, serve_http},
+};
 
 /// How often histograms are folded, so that they do not grow between two scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Probes and scrapers are few.
+const MOST_CONNECTIONS: usize = 256;
 
 /// Serves until `shutdown`. That token is the process's end, not the begin of its draining: a
 /// draining process is alive and says that it is not ready (`Checks::until`).
@@ -34,8 +40,8 @@ pub async fn serve(
             metrics.fold();
         }
     };
-    let server = axum::serve(listener, router(checks, metrics.clone()))
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let server =
+        serve_http(listener, router(checks, metrics.clone()), Patience::with(MOST_CONNECTIONS), shutdown);
     tokio::select! {
         served = server => served,
         () = upkeep => Ok(()),

@@ -11,7 +11,6 @@
 
 pub mod access;
 pub mod caller;
-pub mod connection;
 pub mod extract;
 pub mod idempotency;
 pub mod limit;

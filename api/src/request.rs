@@ -13,14 +13,12 @@ use axum::{
 };
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use streamspace_admin::Peer;
 use streamspace_common::{TenantId, UserId};
 use tracing::{error, info};
 use uuid::Uuid;
 
-use crate::{
-    connection::Peer,
-    problem::{ApiError, CONTENT_TYPE, Problem},
-};
+use crate::problem::{ApiError, CONTENT_TYPE, Problem};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -2,28 +2,26 @@
 
 use std::{io, time::Duration};
 
+use streamspace_admin::{Patience, serve_http};
 use tokio::{
     net::TcpListener,
     time::{MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
 
-use crate::{
-    connection::{Impatient, Peer, STALL},
-    router::router,
-    state::Api,
-};
+use crate::{router::router, state::Api};
 
 /// How long requests that are being answered may take once the process is asked to stop.
 const DRAIN: Duration = Duration::from_secs(20);
+
+/// Streams hold a connection each.
+const MOST_CONNECTIONS: usize = 10_000;
 
 /// Serves until the API's `stop`; then answers what has begun, and ends.
 pub async fn serve(listener: TcpListener, api: Api) -> io::Result<()> {
     info!("API on http://{}", listener.local_addr()?);
     let stop = api.stop.clone();
-    let service = router(api.clone()).into_make_service_with_connect_info::<Peer>();
-    let listener = Impatient { listener, stall: STALL };
-    let server = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let server = serve_http(listener, router(api.clone()), Patience::with(MOST_CONNECTIONS), stop.clone());
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(DRAIN).await;
