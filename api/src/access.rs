@@ -14,7 +14,12 @@ use streamspace_domain::{
     tickets,
 };
 
-use crate::{caller::Caller, problem::ApiError, request::Asked, state::Api};
+use crate::{
+    caller::Caller,
+    problem::ApiError,
+    request::{self, Asked},
+    state::Api,
+};
 
 /// One operation: where it is, and what it needs.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +27,7 @@ pub struct Operation {
     pub method: &'static str,
     pub path: &'static str,
     pub access: Access,
-    /// It stays open, so it has no deadline, and a ticket opens it.
+    /// It stays open, or waits as long as it is asked to, and a ticket opens it.
     pub streams: bool,
 }
 
@@ -123,28 +128,28 @@ pub fn is_stream(path: &str) -> bool {
 /// Lets in whoever may come: tells who it is, counts it against the key's hour, and asks for scope
 /// and permission. What a caller may *see* is decided by each operation.
 pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let Some(route) = request.extensions().get::<MatchedPath>() else {
-        return next.run(request).await; // no such place: the fallback says so
-    };
-    let Some(operation) = find(request.method(), route.as_str()) else {
-        return next.run(request).await; // no such method there, or an operation that nobody may call
-    };
-    let Access::Needs { permission, area } = operation.access else {
+    let route = request.extensions().get::<MatchedPath>();
+    let operation = route.and_then(|route| find(request.method(), route.as_str()));
+    if operation.is_some_and(|operation| operation.access == Access::Public) {
         return next.run(request).await;
-    };
-    let checked = match authenticate(&api, &mut request, operation).await {
+    }
+    let checked = match request::soon(authenticate(&api, &mut request, operation)).await.flatten() {
         Ok(checked) => checked,
+        // There is nothing, or not with this method, for strangers too: the fallback says so.
+        Err(_) if operation.is_none() => return next.run(request).await,
         Err(refused) => return refused.into_response(),
     };
     let asked = Asked { tenant: checked.actor.tenant, user: checked.actor.user };
     let standing = api.limits.take(checked.key, checked.hourly_limit);
     let mut response = if !standing.allowed {
         standing.refusal().into_response()
-    } else if let Err(refused) = authorise(&checked, operation, permission, area) {
+    } else if let Err(refused) = operation.map_or(Ok(()), |operation| authorise(&checked, operation)) {
         refused.into_response()
     } else {
         let context = request.extensions().get::<streamspace_queue::Request>().cloned();
-        request.extensions_mut().insert(Caller::new(checked, context.unwrap_or_default()));
+        if operation.is_some() {
+            request.extensions_mut().insert(Caller::new(checked, context.unwrap_or_default()));
+        }
         next.run(request).await
     };
     standing.write(response.headers_mut());
@@ -152,12 +157,8 @@ pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> R
     response
 }
 
-fn authorise(
-    checked: &Checked,
-    operation: &Operation,
-    permission: Permission,
-    area: Option<&str>,
-) -> Result<(), ApiError> {
+fn authorise(checked: &Checked, operation: &Operation) -> Result<(), ApiError> {
+    let Access::Needs { permission, area } = operation.access else { return Ok(()) };
     let writes = operation.method != "GET";
     if let Some(area) = area.filter(|area| !checked.scopes.allow(area, writes)) {
         let act = if writes { "write" } else { "read" };
@@ -169,13 +170,14 @@ fn authorise(
 async fn authenticate(
     api: &Api,
     request: &mut Request,
-    operation: &Operation,
+    operation: Option<&Operation>,
 ) -> Result<Arc<Checked>, ApiError> {
     if let Some(key) = presented_key(request.headers())? {
         let checked = api.keys.check(key).await?;
         return checked.ok_or_else(|| ApiError::unauthenticated("this key is not accepted"));
     }
-    let ticket = if operation.streams { take_ticket(request.uri_mut()) } else { None };
+    let streams = operation.is_some_and(|operation| operation.streams);
+    let ticket = if streams { take_ticket(request.uri_mut()) } else { None };
     let Some(ticket) = ticket else {
         return Err(ApiError::unauthenticated("send an API key as X-API-Key or Authorization: Bearer"));
     };

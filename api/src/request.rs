@@ -18,7 +18,11 @@ use streamspace_common::{TenantId, UserId};
 use tracing::{error, info};
 use uuid::Uuid;
 
-use crate::problem::{ApiError, CONTENT_TYPE, Problem};
+use crate::{
+    access,
+    problem::{ApiError, CONTENT_TYPE, Problem},
+    routes::jobs,
+};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -40,21 +44,23 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     let id = context.id.clone().unwrap_or_default();
     request.extensions_mut().insert(context);
 
-    let response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => {
-            // The panic itself is logged by the hook; this ties it to the request.
-            error!(request_id = id, "a handler of {method} {path:?} panicked");
-            ApiError::internal_untold().into_response()
-        }
-    };
-    let mut response = complete(response, &path, &id);
+    let mut response = complete(next.run(request).await, &path, &id);
     dress(response.headers_mut(), &path);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     log(&method, route.as_deref(), &response, start.elapsed(), &id);
     response
+}
+
+/// What is left of a panic. The panic itself is logged by the hook; this ties it to the request.
+pub async fn catch(request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let id = request.extensions().get::<streamspace_queue::Request>().and_then(|context| context.id.clone());
+    AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+        error!(request_id = id, "a handler of {method} {path:?} panicked");
+        ApiError::internal_untold().into_response()
+    })
 }
 
 fn context(request: &Request) -> streamspace_queue::Request {
@@ -169,19 +175,34 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// How long a handler may take that is not there to wait.
+/// How long a handler may take, beside the time that it was asked to wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Ends requests that take too long: a slow body, a database that hangs.
+/// Ends requests that take too long: a slow body, a database that hangs. A stream is an answer once
+/// it has begun.
 pub async fn hurry(request: Request, next: Next) -> Response {
-    tokio::time::timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| {
-        ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "timeout",
-            "Took too long",
-            "the request was not answered within 30 s",
-        )
-        .into_response()
+    let patience = PATIENCE + waits(&request);
+    in_time(patience, next.run(request)).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+fn waits(request: &Request) -> Duration {
+    let route = request.extensions().get::<MatchedPath>();
+    let operation = route.and_then(|route| access::find(request.method(), route.as_str()));
+    match operation.is_some_and(|operation| operation.streams) {
+        true => jobs::asked_wait(request.uri()),
+        false => Duration::ZERO,
+    }
+}
+
+/// For what is asked before there is a handler.
+pub async fn soon<T>(answer: impl Future<Output = T>) -> Result<T, ApiError> {
+    in_time(PATIENCE, answer).await
+}
+
+async fn in_time<T>(patience: Duration, answer: impl Future<Output = T>) -> Result<T, ApiError> {
+    tokio::time::timeout(patience, answer).await.map_err(|_| {
+        let detail = format!("the request was not answered within {} s", patience.as_secs());
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "Took too long", detail)
     })
 }
 

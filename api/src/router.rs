@@ -2,9 +2,8 @@
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, MatchedPath, Request},
-    middleware::{Next, from_fn, from_fn_with_state},
-    response::Response,
+    extract::DefaultBodyLimit,
+    middleware::{from_fn, from_fn_with_state},
 };
 use http::StatusCode;
 use tower_http::compression::{
@@ -38,9 +37,12 @@ pub fn router(api: Api) -> Router {
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so)
         .layer(from_fn_with_state(api.clone(), idempotency::once))
+        .layer(from_fn(request::hurry))
+        // Inside of the gate too: what a caller is told of their limit is told beside every answer.
+        .layer(from_fn(request::catch))
         .layer(from_fn_with_state(api.clone(), access::gate))
-        .layer(from_fn(hurry))
         .layer(DefaultBodyLimit::max(api.body_limit))
+        .layer(from_fn(request::catch))
         .layer(from_fn(request::observe))
         // Outside of whatever may put another body in.
         .layer(compression())
@@ -53,16 +55,6 @@ async fn nowhere() -> ApiError {
 
 async fn not_so() -> ApiError {
     ApiError::of_status(StatusCode::METHOD_NOT_ALLOWED)
-}
-
-/// Streams have no deadline; everything else has.
-async fn hurry(request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>();
-    let operation = route.and_then(|route| access::find(request.method(), route.as_str()));
-    if operation.is_some_and(|operation| operation.streams) {
-        return next.run(request).await;
-    }
-    request::hurry(request, next).await
 }
 
 /// Lists and documents; events must not wait in a compressor.

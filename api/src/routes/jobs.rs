@@ -5,7 +5,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use streamspace_common::JobId;
@@ -172,6 +172,13 @@ impl Validate for Wait {
             faults.add("wait", "a span of time such as 30s, at most 60s");
         }
     }
+}
+
+/// What a request asks to wait for, as far as it is ours to decide how long that may take.
+pub(crate) fn asked_wait(uri: &Uri) -> Duration {
+    let query = uri.query().unwrap_or_default().as_bytes();
+    let wait = url::form_urlencoded::parse(query).find(|(name, _)| name == "wait");
+    wait.and_then(|(_, wait)| parse_span(&wait)).unwrap_or_default().min(LONGEST_WAIT)
 }
 
 /// One job, and why it waits

@@ -14,7 +14,10 @@ use streamspace_queue::{
     inspect::{self, Scope},
     notice::Topic,
 };
-use tokio::{sync::broadcast::error::RecvError, time::MissedTickBehavior};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{MissedTickBehavior, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -46,16 +49,22 @@ pub(super) async fn run(hub: Arc<Hub>, queue: Queue, keys: Keys, stop: Cancellat
                 while let Ok(more) = live.try_recv() {
                     resync |= gather(&hub, Ok(more), &mut news);
                 }
-                if let Err(error) = read(&hub, &queue, news).await {
-                    warn!(error = %error, "changed jobs could not be read; the next look finds them");
+                match timeout(UNCONFIRMED, read(&hub, &queue, news)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        warn!(error = %error, "changed jobs could not be read; the next look finds them");
+                    }
+                    Err(_) => warn!("changed jobs were not read within {UNCONFIRMED:?}; trying again"),
                 }
                 if resync {
                     beat.reset_immediately();
                 }
             }
             _ = beat.tick() => {
-                if let Err(error) = look(&hub, &queue, &keys, &mut confirmed).await {
-                    warn!(error = %error, "watched jobs could not be read; trying again");
+                match timeout(UNCONFIRMED, look(&hub, &queue, &keys, &mut confirmed)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => warn!(error = %error, "watched jobs could not be read; trying again"),
+                    Err(_) => warn!("watched jobs were not read within {UNCONFIRMED:?}; trying again"),
                 }
                 if confirmed.elapsed() > UNCONFIRMED {
                     hub.end_all(Ended::Unconfirmed);

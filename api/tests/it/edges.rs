@@ -1,7 +1,11 @@
 //! What surrounds every request: ids, headers, limits, refusals that a framework would word.
 
+use std::time::Duration;
+
+use futures::future::join_all;
 use reqwest::Method;
 use serde_json::json;
+use streamspace_testkit::eventually;
 
 use crate::app::{Answer, App, any_id};
 
@@ -109,6 +113,39 @@ async fn wrong_fields_are_named() {
     let answer = app.post(owner, "/api/v1/schedules", two).await.problem(422, "invalid").json();
     assert_eq!(answer["errors"].as_array().unwrap().len(), 2);
     assert_eq!(app.count("select count(*) from schedules where not built_in").await, 0);
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_is_waited_for_half_a_minute() {
+    let app = App::start().await;
+    let owner = &app.ours.owner;
+    let job = app.job(owner).await;
+    let mut lock = app.queue.db().pool().begin().await.unwrap();
+    sqlx::query("lock table jobs in access exclusive mode").execute(&mut *lock).await.unwrap();
+    let paths = ["", "?wait=1s", "/events"].map(|rest| format!("/api/v1/jobs/{job}{rest}"));
+    let start = std::time::Instant::now();
+    for answer in join_all(paths.iter().map(|path| app.get(owner, path))).await {
+        let answer = answer.problem(503, "timeout");
+        assert!(answer.header("ratelimit").starts_with("\"hour\";r="), "{:?}", answer.headers);
+    }
+    assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
+    lock.rollback().await.unwrap();
+    eventually(Duration::from_secs(20), "jobs are shown again", async || {
+        (app.get(owner, &paths[0]).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_limit_is_told_wherever_a_key_comes() {
+    let app = App::start().await;
+    let owner = &app.ours.owner;
+    for (method, path) in [(Method::GET, "/api/v1/nowhere"), (Method::PUT, "/api/v1/jobs")] {
+        let known = Answer::of(app.request(owner, method.clone(), path)).await;
+        assert!(known.header("ratelimit").starts_with("\"hour\";r=999"), "{path}: {:?}", known.headers);
+        let stranger = Answer::of(app.anonymous(method, path).header("x-api-key", "nobody's")).await;
+        assert_eq!((stranger.status, stranger.header("ratelimit")), (known.status, ""), "{path}");
+    }
 }
 
 #[tokio::test]
