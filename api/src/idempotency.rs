@@ -69,6 +69,7 @@ async fn run_once(
     let claim = match idempotency::begin(&api.queue, asked).await? {
         Begin::Run(claim) => claim,
         Begin::Replay(answer) => return Ok(replay(answer)),
+        Begin::TooLong { status, headers } => return Err(too_long(status, &headers)),
         Begin::AlreadyCreated { location } => return Err(already_created(location)),
         Begin::InFlight => {
             return Err(ApiError::conflict(
@@ -154,7 +155,19 @@ fn already_created(location: Option<String>) -> ApiError {
         "already-created",
         "this request was answered before, with something that is told only once",
     );
-    match location.and_then(|location| HeaderValue::from_str(&location).ok()) {
+    located(error, location.as_deref())
+}
+
+fn too_long(status: u16, headers: &BTreeMap<String, String>) -> ApiError {
+    let detail = format!(
+        "this request was carried out and answered with {status} before; the answer was too long to be \
+         kept, so read what it is about"
+    );
+    located(ApiError::conflict("answer-not-kept", detail), headers.get("location").map(String::as_str))
+}
+
+fn located(error: ApiError, location: Option<&str>) -> ApiError {
+    match location.and_then(|location| HeaderValue::from_str(location).ok()) {
         Some(location) => error.with(header::LOCATION, location),
         None => error,
     }

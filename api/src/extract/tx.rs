@@ -65,12 +65,11 @@ impl ApiTx {
         let (mut parts, body) = answer.into_parts();
         let body = to_bytes(body, usize::MAX).await.map_err(|error| ApiError::internal(&error))?;
         let status = parts.status.as_u16();
-        let once = parts.extensions.get::<Once>();
-        let keep = if once.is_none() && body.len() <= idempotency::MAX_BODY {
-            let headers = stored_headers(&parts.headers);
-            Keep::Whole(idempotency::Answer { status, headers, body: body.to_vec() })
-        } else {
-            Keep::Place { status, location: once.and_then(|once| once.location.clone()) }
+        let headers = stored_headers(&parts.headers);
+        let keep = match parts.extensions.get::<Once>() {
+            Some(once) => Keep::Place { status, location: once.location.clone() },
+            None if body.len() > idempotency::MAX_BODY => Keep::Head { status, headers },
+            None => Keep::Whole(idempotency::Answer { status, headers, body: body.to_vec() }),
         };
         match idempotency::finish(&mut self.tx, &claim, keep).await {
             Ok(()) => {}

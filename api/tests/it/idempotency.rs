@@ -88,6 +88,23 @@ async fn a_secret_is_told_once() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_too_long_to_be_kept_is_no_secret() {
+    let app = App::start().await;
+    let owner = &app.ours.owner;
+    let job = app.job(owner).await;
+    app.set(
+        job,
+        "state = 'succeeded', finished_at = now(), result = jsonb_build_object('x', repeat('x', 70000))",
+    )
+    .await;
+    let path = format!("/api/v1/jobs/{job}/cancel");
+    let cancel = || Answer::of(app.request(owner, Method::POST, &path).header("idempotency-key", "k"));
+    assert!(cancel().await.expect(200).text.len() > 70_000);
+    let again = cancel().await.problem(409, "answer-not-kept").json();
+    assert!(again["detail"].as_str().unwrap().contains("answered with 200"), "{again}");
+}
+
+#[tokio::test]
 async fn a_lock_that_was_lost_is_taken_over_and_its_holder_rolls_back() {
     let app = App::start().await;
     let actor = streamspace_common::Actor::system(app.ours.id);

@@ -70,7 +70,12 @@ pub struct Answer {
 #[derive(Clone, Debug)]
 pub enum Keep {
     Whole(Answer),
-    /// It carried a secret, or was too long: only where the thing is, if it has a place.
+    /// It was too long: how it began.
+    Head {
+        status: u16,
+        headers: BTreeMap<String, String>,
+    },
+    /// It carried a secret: only where the thing is, if it has a place.
     Place {
         status: u16,
         location: Option<String>,
@@ -83,6 +88,11 @@ pub enum Begin {
     /// Run it.
     Run(Claim),
     Replay(Answer),
+    /// It was answered, with more than is kept.
+    TooLong {
+        status: u16,
+        headers: BTreeMap<String, String>,
+    },
     /// It was answered, with something that is not told twice.
     AlreadyCreated {
         location: Option<String>,

@@ -60,22 +60,25 @@ async fn existing(conn: &mut PgConnection, request: &Request) -> sqlx::Result<Op
         _ if row.body_hash != request.body_hash => Begin::OtherBody,
         None => Begin::InFlight,
         Some(_) if row.secret => Begin::AlreadyCreated { location: row.location },
-        Some(status) => Begin::Replay(Answer {
-            status: status.unsigned_abs(),
-            headers: row
-                .headers
-                .and_then(|headers| serde_json::from_value::<BTreeMap<String, String>>(headers).ok())
-                .unwrap_or_default(),
-            body: row.body.unwrap_or_default(),
-        }),
+        Some(status) => {
+            let status = status.unsigned_abs();
+            let headers = row.headers.and_then(|headers| serde_json::from_value(headers).ok());
+            let headers: BTreeMap<String, String> = headers.unwrap_or_default();
+            match row.body {
+                Some(body) => Begin::Replay(Answer { status, headers, body }),
+                None => Begin::TooLong { status, headers },
+            }
+        }
     }))
 }
 
 /// Whether the claim still held.
 pub(super) async fn finish(conn: &mut PgConnection, claim: &Claim, keep: Keep) -> sqlx::Result<bool> {
-    let (status, answer, location) = match keep {
-        Keep::Whole(answer) => (answer.status, Some(answer), None),
-        Keep::Place { status, location } => (status, None, location),
+    let is_secret = matches!(keep, Keep::Place { .. });
+    let (status, headers, body, location) = match keep {
+        Keep::Whole(Answer { status, headers, body }) => (status, Some(headers), Some(body), None),
+        Keep::Head { status, headers } => (status, Some(headers), None, None),
+        Keep::Place { status, location } => (status, None, None, location),
     };
     let request = &claim.request;
     let done = sqlx::query!(
@@ -90,10 +93,10 @@ pub(super) async fn finish(conn: &mut PgConnection, claim: &Claim, keep: Keep) -
         request.key,
         claim.lock,
         status.cast_signed(),
-        answer.as_ref().map(|answer| serde_json::json!(answer.headers)),
-        answer.as_ref().map(|answer| answer.body.as_slice()),
+        headers.map(|headers| serde_json::json!(headers)),
+        body,
         location,
-        answer.is_none(),
+        is_secret,
     )
     .execute(conn)
     .await?;
