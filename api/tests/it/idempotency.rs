@@ -7,7 +7,7 @@ use streamspace_queue::Request;
 
 use crate::{
     access::schedule,
-    app::{Answer, App, Person},
+    app::{Answer, App, Person, any_id},
 };
 
 const PATH: &str = "/api/v1/schedules";
@@ -102,6 +102,20 @@ async fn an_answer_that_is_too_long_to_be_kept_is_no_secret() {
     assert!(cancel().await.expect(200).text.len() > 70_000);
     let again = cancel().await.problem(409, "answer-not-kept").json();
     assert!(again["detail"].as_str().unwrap().contains("answered with 200"), "{again}");
+}
+
+#[tokio::test]
+async fn a_path_may_be_longer_than_an_index_takes() {
+    let app = App::start().await;
+    // Random, since PostgreSQL compresses.
+    let name = |n: usize| (0..n).map(|_| any_id().simple().to_string()[20..].to_owned()).collect::<String>();
+    let (one, other) = (name(500), name(500));
+    for (name, replayed) in [(&one, ""), (&one, "true"), (&other, "")] {
+        let request = app.request(&app.ours.owner, Method::POST, &format!("/api/v1/queues/{name}/pause"));
+        let answer = Answer::of(request.header("idempotency-key", "k")).await;
+        assert!((400..500).contains(&answer.status), "{}: {}", answer.status, answer.text);
+        assert_eq!(answer.header("idempotency-replayed"), replayed);
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ use uuid::Uuid;
 /// Answers longer than this are not kept.
 pub const MAX_BODY: usize = 64 * 1024;
 const MOST_PRUNED: i64 = 1000;
+/// An entry of an index has at most 2,704 bytes.
+const LONGEST_PATH: usize = 1024;
 
 /// What is the same when a request is sent again.
 #[derive(Clone, Debug)]
@@ -44,11 +46,20 @@ impl Request {
             tenant: actor.tenant,
             actor: id.map_or_else(|| by.to_owned(), |id| format!("{by}:{id}")),
             method: method.to_owned(),
-            path: path.to_owned(),
+            path: indexed(path),
             key: key.to_owned(),
             body_hash: hash.finalize().into(),
         }
     }
+}
+
+/// A path as the table's key can hold it: of a long one its hash.
+fn indexed(path: &str) -> String {
+    if path.len() <= LONGEST_PATH {
+        return path.to_owned();
+    }
+    let hash = Sha256::digest(path);
+    hash.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// The right to run a request, until somebody else takes it over.
