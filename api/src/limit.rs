@@ -1,5 +1,5 @@
-//! How many requests an hour a key may make: counted in this process, from the first request of an
-//! hour on.
+//! How many requests an hour a key may make: counted in this process alone, from the first request of
+//! an hour on. Of several processes each lets the whole number through.
 
 use std::{
     collections::HashMap,
@@ -13,8 +13,6 @@ use streamspace_common::ApiKeyId;
 use crate::problem::ApiError;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Windows that are over are forgotten when there are this many.
-const MOST_WINDOWS: usize = 10_000;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -42,14 +40,20 @@ impl HourlyLimits {
         self.take_at(key, limit, Instant::now())
     }
 
-    fn take_at(&self, key: ApiKeyId, limit: u32, now: Instant) -> Standing {
-        let is_over = |window: &Window| now.duration_since(window.since) >= HOUR;
+    /// Forgets hours that are over; to be called now and then.
+    pub fn forget(&self) {
+        self.forget_at(Instant::now());
+    }
+
+    fn forget_at(&self, now: Instant) {
         let mut windows = self.0.lock().expect("no panic while it was held");
-        if windows.len() >= MOST_WINDOWS {
-            windows.retain(|_, window| !is_over(window));
-        }
+        windows.retain(|_, window| !window.is_over(now));
+    }
+
+    fn take_at(&self, key: ApiKeyId, limit: u32, now: Instant) -> Standing {
+        let mut windows = self.0.lock().expect("no panic while it was held");
         let window = windows.entry(key).or_insert(Window { since: now, used: 0 });
-        if is_over(window) {
+        if window.is_over(now) {
             *window = Window { since: now, used: 0 };
         }
         let allowed = window.used < limit;
@@ -62,6 +66,12 @@ impl HourlyLimits {
             resets_in: HOUR.saturating_sub(now.duration_since(window.since)),
             allowed,
         }
+    }
+}
+
+impl Window {
+    fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.since) >= HOUR
     }
 }
 
@@ -94,6 +104,17 @@ mod tests {
         assert_eq!(refused.resets_in, Duration::from_secs(3000));
         assert!(limits.take_at(ApiKeyId::new(), 2, start).allowed);
         assert!(limits.take_at(key, 2, start + HOUR).allowed);
+    }
+
+    #[test]
+    fn an_hour_that_is_over_is_forgotten_and_no_other() {
+        let (limits, start) = (HourlyLimits::default(), Instant::now());
+        let (old, new) = (ApiKeyId::new(), ApiKeyId::new());
+        limits.take_at(old, 2, start);
+        limits.take_at(new, 2, start + HOUR / 2);
+        limits.forget_at(start + HOUR);
+        assert_eq!(limits.0.lock().expect("no panic").keys().collect::<Vec<_>>(), [&new]);
+        assert_eq!(limits.take_at(new, 2, start + HOUR).remaining, 0);
     }
 
     #[test]

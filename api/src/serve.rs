@@ -29,21 +29,25 @@ pub async fn serve(listener: TcpListener, api: Api) -> io::Result<()> {
     tokio::select! {
         served = server => served?,
         () = overdue => warn!("requests that were not answered within {DRAIN:?} are dropped"),
-        () = keep_used(&api) => {}
+        () = keep_up(&api) => {}
     }
     write_used(&api).await;
     Ok(())
 }
 
 const USED: Duration = Duration::from_secs(5);
+const HOURS: Duration = Duration::from_secs(60);
 
-/// Writes down which keys were used, again and again.
-async fn keep_used(api: &Api) {
-    let mut round = interval(USED);
-    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Writes down which keys were used, and forgets their hours that are over, again and again.
+async fn keep_up(api: &Api) {
+    let (mut used, mut hours) = (interval(USED), interval(HOURS));
+    used.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        round.tick().await;
-        write_used(api).await;
+        tokio::select! {
+            _ = used.tick() => write_used(api).await,
+            _ = hours.tick() => api.limits.forget(),
+        }
     }
 }
 

@@ -34,7 +34,7 @@ use self::{reader::Reader, section::Section, section::section};
 use crate::secret::Secret;
 
 section! {
-    /// Redis carries what may be lost: live events between replicas, rate-limit counters. Without it these stay in process or go over NOTIFY.
+    /// Redis carries what may be lost: live events between replicas. Without it they go over NOTIFY.
     "redis" => RedisConfig {
         /// `redis://:password@host/0`, `rediss://…` or `redis+unix:///path`.
         url: Option<Secret<String>> = None;
