@@ -120,7 +120,7 @@ impl ApiError {
             .retry_after(Duration::from_secs(1))
     }
 
-    /// Our fault. The cause is logged, never told, unless the operator asked for that.
+    /// Our fault. The cause is logged, never told.
     pub fn internal(cause: &dyn Error) -> Self {
         error!(error = chain(cause), "internal error: {}", chain(cause));
         let mut error = Self::internal_untold();

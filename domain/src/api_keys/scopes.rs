@@ -65,10 +65,6 @@ impl Scopes {
             scope == "*" || scope.rsplit_once('.').is_some_and(|(a, granted)| a == area && granted == act)
         })
     }
-
-    pub fn as_slice(&self) -> &[String] {
-        &self.0
-    }
 }
 
 #[cfg(test)]

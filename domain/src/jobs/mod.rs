@@ -20,6 +20,6 @@ pub use streamspace_queue::{
 
 pub use self::{
     error::Error,
-    operations::{Changed, cancel, change_matching, delete, get, list, many, retry, stats, waiting},
+    operations::{Changed, cancel, change_matching, delete, get, list, retry, stats, waiting},
     visibility::scope,
 };

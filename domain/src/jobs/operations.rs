@@ -20,12 +20,6 @@ pub async fn get(conn: &mut PgConnection, actor: &Actor, id: JobId) -> Result<Jo
     inspect::get(conn, scope(actor), id).await?.ok_or(Error::NoJob)
 }
 
-/// Those of the named jobs that one may see: what a stream asks before each event.
-pub async fn many(conn: &mut PgConnection, actor: &Actor, ids: &[JobId]) -> Result<Vec<JobRow>, Error> {
-    actor.require(Permission::JobsRead)?;
-    Ok(inspect::many(conn, scope(actor), ids).await?)
-}
-
 /// A page of jobs, newest first, after the cursor. It may be short and have a next one.
 pub async fn list(
     conn: &mut PgConnection,
