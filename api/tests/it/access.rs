@@ -286,3 +286,23 @@ async fn a_key_ends_within_a_second() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn which_jobs_a_built_in_schedule_made_is_the_platforms() {
+    let app = App::start().await;
+    let Ours { job, schedule } = ours(&app).await;
+    let made = format!("update schedules set last_job_id = '{job}' where id = '{schedule}'");
+    app.execute(&made).await;
+    let path = format!("/api/v1/schedules/{schedule}");
+    let last_jobs = async |who: &Person| {
+        let listed = app.get(who, "/api/v1/schedules").await.expect(200).json();
+        let one = app.get(who, &path).await.expect(200).json();
+        [listed["items"][0]["lastJobId"].clone(), one["lastJobId"].clone()]
+    };
+    assert_eq!(last_jobs(&app.ours.operator).await, [json!(job), json!(job)]);
+    let platform = app.platform.tenant;
+    app.execute(&format!("update schedules set built_in = true, user_id = null, tenant_id = '{platform}'"))
+        .await;
+    assert_eq!(last_jobs(&app.ours.operator).await, [Value::Null, Value::Null]);
+    assert_eq!(last_jobs(&app.platform).await, [json!(job), json!(job)]);
+}

@@ -22,6 +22,19 @@ fn reach(actor: &Actor) -> Option<TenantId> {
     (!actor.platform).then_some(actor.tenant)
 }
 
+/// The jobs of built-in schedules are all tenants', so that only the platform's administrators see
+/// which they were.
+fn hides_jobs(actor: &Actor, schedule: &Schedule) -> bool {
+    schedule.built_in && !actor.platform
+}
+
+fn as_seen_by(actor: &Actor, mut schedule: Schedule) -> Schedule {
+    if hides_jobs(actor, &schedule) {
+        schedule.last_job = None;
+    }
+    schedule
+}
+
 /// A page, newest first, after the cursor; the tenant's and the built-in ones.
 pub async fn list(
     conn: &mut PgConnection,
@@ -30,16 +43,17 @@ pub async fn list(
     limit: u32,
 ) -> Result<Vec<Schedule>, Error> {
     actor.require(Permission::SchedulesRead)?;
-    Ok(schedule::list(conn, reach(actor), after, limit).await?)
+    let page = schedule::list(conn, reach(actor), after, limit).await?;
+    Ok(page.into_iter().map(|schedule| as_seen_by(actor, schedule)).collect())
 }
 
 pub async fn get(conn: &mut PgConnection, actor: &Actor, id: ScheduleId) -> Result<Schedule, Error> {
     actor.require(Permission::SchedulesRead)?;
-    schedule::get(conn, reach(actor), id).await?.ok_or(Error::NoSchedule)
+    let schedule = schedule::get(conn, reach(actor), id).await?.ok_or(Error::NoSchedule)?;
+    Ok(as_seen_by(actor, schedule))
 }
 
-/// Its ledger, newest first, before a tick. Of built-in ones only the platform's administrators see
-/// it: their jobs are all tenants'.
+/// Its ledger, newest first, before a tick.
 pub async fn fires(
     conn: &mut PgConnection,
     actor: &Actor,
@@ -49,7 +63,7 @@ pub async fn fires(
 ) -> Result<Vec<Fire>, Error> {
     let schedule = get(conn, actor, id).await?;
     let mut fires = schedule::fires(conn, id, before, limit).await?;
-    if schedule.built_in && !actor.platform {
+    if hides_jobs(actor, &schedule) {
         fires.iter_mut().for_each(|fire| fire.job = None);
     }
     Ok(fires)
