@@ -1,6 +1,8 @@
 //! The database and Redis may go away and come back.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use reqwest::Response;
+use streamspace_common::JobId;
 use streamspace_testkit::{Options, PgBouncer, Redis};
 
 use crate::support::*;
@@ -97,6 +99,94 @@ async fn jobs_run_while_redis_is_dead_and_after_it_is_back() -> Result<()> {
     run(200).await?;
     redis.restart().await?;
     run(300).await?;
+    Ok(())
+}
+
+/// Two APIs that hear of each other over Redis, and somebody who watches at one what happens at the
+/// other.
+struct Replicas {
+    lab: Lab,
+    here: Api,
+    there: Api,
+    owner: Organisation,
+}
+
+struct Watched {
+    job: JobId,
+    stream: Response,
+    heard: String,
+}
+
+impl Replicas {
+    async fn start(redis: &Redis) -> Result<Self> {
+        let lab = Lab::quiet().await?;
+        let here = lab.api_with_redis(&redis.url()).await?;
+        let there = lab.api_with_redis(&redis.url()).await?;
+        let owner = lab.organisation("acme").await?;
+        Ok(Self { lab, here, there, owner })
+    }
+
+    async fn watch(&self) -> Result<Watched> {
+        let job = self.lab.enqueue_for(self.owner.tenant, [play([])]).await?[0];
+        let path = format!("/api/v1/jobs/{job}/events");
+        let stream = self.here.call("GET", &path, Some(&self.owner.owner), None).await?;
+        assert_eq!(stream.status(), 200);
+        let mut watched = Watched { job, stream, heard: String::new() };
+        watched.hears(r#""state":"queued""#).await?;
+        Ok(watched)
+    }
+
+    /// How long it takes until a change that was made there is heard here.
+    async fn delay(&self, mut watched: Watched) -> Result<Duration> {
+        let path = format!("/api/v1/jobs/{}/cancel", watched.job);
+        let answer = self.there.call("POST", &path, Some(&self.owner.owner), None).await?;
+        assert_eq!(answer.status(), 200);
+        let start = Instant::now();
+        watched.hears(r#""state":"cancelled""#).await?;
+        Ok(start.elapsed())
+    }
+
+    /// Several in a row, which no poll of once a second would do.
+    async fn hears_at_once(&self) -> Result<bool> {
+        for _ in 0..5 {
+            if self.delay(self.watch().await?).await? > ms(250) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Watched {
+    async fn hears(&mut self, text: &str) -> Result<()> {
+        while !self.heard.contains(text) {
+            let chunk =
+                tokio::time::timeout(SOON, self.stream.chunk()).await.context("nothing is heard")??;
+            let chunk = chunk.with_context(|| format!("the stream ended after {}", self.heard))?;
+            self.heard.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_go_on_while_redis_is_dead_and_are_quick_when_it_is_back() -> Result<()> {
+    let mut redis = Redis::start().await?;
+    let replicas = Replicas::start(&redis).await?;
+    let at_once = async || replicas.hears_at_once().await.expect("streams go on").then_some(());
+    eventually(LATER, "live events come over Redis", at_once).await;
+
+    let (during, after) = (replicas.watch().await?, replicas.watch().await?);
+    redis.kill().await;
+    replicas.here.process.line("live events from Redis stopped", SOON).await;
+    replicas.delay(during).await?;
+    replicas.delay(replicas.watch().await?).await?;
+    assert!(!replicas.hears_at_once().await?, "only a poll tells of changes now");
+
+    redis.restart().await?;
+    replicas.here.process.line("live events from Redis are back", SOON).await;
+    replicas.delay(after).await?;
+    eventually(LATER, "live events come over Redis again", at_once).await;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use streamspace_domain::{
 use streamspace_queue::Request;
 use streamspace_testkit::Process;
 
-use super::{Lab, SOON};
+use super::{Lab, Role, SOON};
 
 /// A tenant with a key of its owner, who is no platform administrator, and one of a viewer.
 pub struct Organisation {
@@ -30,7 +30,16 @@ pub struct Api {
 
 impl Lab {
     pub async fn api(&self) -> Result<Api> {
-        let process = self.role("api").start().await;
+        self.api_as(self.role("api")).await
+    }
+
+    /// One that publishes and hears live events over this Redis.
+    pub async fn api_with_redis(&self, url: &str) -> Result<Api> {
+        self.api_as(self.role("api").redis(url)).await
+    }
+
+    async fn api_as(&self, role: Role) -> Result<Api> {
+        let process = role.start().await;
         let line = process.line("fleet ready", SOON).await;
         let port = line.rsplit(' ').next().context("the line ends with the port")?.to_owned();
         // Nothing here is encrypted, but the client is not built without.

@@ -9,7 +9,7 @@ mod rounds;
 mod turns;
 
 pub use acts::enqueue_as;
-pub use api::Api;
+pub use api::{Api, Organisation};
 pub use fleet::{LEASE, Role, metric};
 pub use lab::Lab;
 pub use long::long_test;
