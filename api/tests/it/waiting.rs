@@ -17,6 +17,7 @@ use crate::{
     sockets,
 };
 
+/// Whether a request waits already, nobody else can tell.
 const A_MOMENT: Duration = Duration::from_millis(300);
 
 #[tokio::test]
@@ -88,25 +89,56 @@ async fn a_waiting_client_holds_no_connection() {
     app.get(owner, &path).await.expect(200);
 }
 
-/// Server-sent events as `(id, name, data)`, to the end of the stream.
-async fn events(app: &App, who: &Person, path: &str, last: Option<i64>) -> Vec<(i64, String, Value)> {
-    let mut request = app.request(who, Method::GET, path);
-    if let Some(last) = last {
-        request = request.header("last-event-id", last);
+/// Server-sent events as they arrive.
+struct Events {
+    response: reqwest::Response,
+    text: String,
+}
+
+impl Events {
+    async fn open(app: &App, who: &Person, path: &str, last: Option<i64>) -> Self {
+        let mut request = app.request(who, Method::GET, path);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"text/event-stream".parse().unwrap())
+        );
+        Self { response, text: String::new() }
     }
-    let answer = Answer::of(request).await.expect(200);
-    assert_eq!(answer.header("content-type"), "text/event-stream");
-    let field = |block: &str, name: &str| {
-        let line = block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        line.unwrap_or_default().to_owned()
-    };
-    let blocks = answer.text.split("\n\n").filter(|block| block.contains("data: "));
-    blocks
-        .map(|block| {
-            let data = serde_json::from_str(&field(block, "data")).unwrap();
-            (field(block, "id").parse().unwrap_or_default(), field(block, "event"), data)
-        })
-        .collect()
+
+    /// Reads on until this was said.
+    async fn until(&mut self, said: &str) {
+        while !self.text.contains(said) {
+            assert!(self.read().await, "the stream ended before {said:?}: {}", self.text);
+        }
+    }
+
+    /// `false`: the stream has ended.
+    async fn read(&mut self) -> bool {
+        let chunk = timeout(Duration::from_secs(20), self.response.chunk()).await.expect("something arrives");
+        let chunk = chunk.unwrap();
+        self.text.push_str(&String::from_utf8_lossy(chunk.as_deref().unwrap_or_default()));
+        chunk.is_some()
+    }
+
+    /// All of them to the end of the stream, as `(id, name, data)`.
+    async fn all(mut self) -> Vec<(i64, String, Value)> {
+        while self.read().await {}
+        let field = |block: &str, name: &str| {
+            let line = block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            line.unwrap_or_default().to_owned()
+        };
+        let blocks = self.text.split("\n\n").filter(|block| block.contains("data: "));
+        blocks
+            .map(|block| {
+                let data = serde_json::from_str(&field(block, "data")).unwrap();
+                (field(block, "id").parse().unwrap_or_default(), field(block, "event"), data)
+            })
+            .collect()
+    }
 }
 
 #[tokio::test]
@@ -115,13 +147,12 @@ async fn events_tell_of_a_job_to_its_end_and_resume() {
     let owner = &app.ours.owner;
     let job = app.job(owner).await;
     let path = format!("/api/v1/jobs/{job}/events");
-    let (heard, ()) = tokio::join!(events(&app, owner, &path, None), async {
-        tokio::time::sleep(A_MOMENT).await;
-        app.set(job, "progress = '{\"percent\": 50}'").await;
-        // Longer than the watcher looks away, so that it is an event of its own.
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        app.succeed(job).await;
-    });
+    let mut stream = Events::open(&app, owner, &path, None).await;
+    stream.until("queued").await;
+    app.set(job, "progress = '{\"percent\": 50}'").await;
+    stream.until("job.progress").await;
+    app.succeed(job).await;
+    let heard = stream.all().await;
     let (last, name, data) = heard.last().unwrap();
     assert_eq!((name.as_str(), &data["state"]), ("job.state.changed", &json!("succeeded")));
     assert_eq!((&data["terminal"], &data["rowVersion"]), (&json!(true), &json!(last)));
@@ -132,7 +163,7 @@ async fn events_tell_of_a_job_to_its_end_and_resume() {
     assert!(heard.windows(2).all(|pair| pair[0].0 < pair[1].0), "versions rise");
 
     // Whoever has seen the first hears the end; whoever has seen the end hears nothing more.
-    let resumed = events(&app, owner, &path, Some(heard[0].0)).await;
+    let resumed = Events::open(&app, owner, &path, Some(heard[0].0)).await.all().await;
     assert_eq!(resumed.iter().map(|event| event.0).collect::<Vec<_>>(), [*last]);
     let known = app.request(owner, Method::GET, &path).header("last-event-id", *last);
     Answer::of(known).await.expect(204);
@@ -145,12 +176,13 @@ async fn a_revoked_key_ends_its_streams() {
     let job = app.job(user).await;
     let (events_path, wait_path) =
         (format!("/api/v1/jobs/{job}/events"), format!("/api/v1/jobs/{job}?wait=30s"));
-    let (heard, waited, revoked) =
-        tokio::join!(events(&app, user, &events_path, None), app.get(user, &wait_path), async {
-            tokio::time::sleep(A_MOMENT).await;
-            app.revoke(user).await;
-            Instant::now()
-        });
+    let mut stream = Events::open(&app, user, &events_path, None).await;
+    stream.until("queued").await;
+    let (heard, waited, revoked) = tokio::join!(stream.all(), app.get(user, &wait_path), async {
+        tokio::time::sleep(A_MOMENT).await;
+        app.revoke(user).await;
+        Instant::now()
+    });
     assert!(revoked.elapsed() < Duration::from_secs(5), "{:?}", revoked.elapsed());
     let (_, name, data) = heard.last().unwrap();
     assert_eq!((name.as_str(), &data["reason"]), ("end", &json!("revoked")));
@@ -165,31 +197,19 @@ async fn an_outage_of_the_database_revokes_nobody() {
     let (events_path, wait_path) =
         (format!("/api/v1/jobs/{job}/events"), format!("/api/v1/jobs/{job}?wait=30s"));
     let mut socket = sockets::connect(app.address, "/api/v1/ws/jobs", Some(&owner.key)).await.unwrap();
-    let (heard, waited, closed, ()) = tokio::join!(
-        events(&app, owner, &events_path, None),
-        app.get(owner, &wait_path),
-        sockets::next(&mut socket),
-        async {
+    let mut stream = Events::open(&app, owner, &events_path, None).await;
+    stream.until("queued").await;
+    let (heard, waited, closed, ()) =
+        tokio::join!(stream.all(), app.get(owner, &wait_path), sockets::next(&mut socket), async {
             tokio::time::sleep(A_MOMENT).await;
             app.execute("alter table api_keys rename to elsewhere").await;
-        }
-    );
+        });
     let (_, name, data) = heard.last().unwrap();
     assert_eq!((name.as_str(), &data["reason"]), ("end", &json!("unavailable")));
     assert_eq!(waited.problem(503, "unavailable").header("retry-after"), "1");
     assert_eq!(closed, Err("unavailable".to_owned()));
     app.execute("alter table elsewhere rename to api_keys").await;
     app.get(owner, &format!("/api/v1/jobs/{job}?wait=1ms")).await.expect(200);
-}
-
-/// Reads a stream up to the event of this version.
-async fn hear(stream: &mut reqwest::Response, version: i64) {
-    let end = format!("id: {version}\n");
-    let mut heard = String::new();
-    while !heard.contains(&end) {
-        let chunk = timeout(Duration::from_secs(20), stream.chunk()).await.expect("something arrives");
-        heard.push_str(&String::from_utf8_lossy(&chunk.unwrap().expect("the stream goes on")));
-    }
 }
 
 #[tokio::test]
@@ -207,13 +227,14 @@ async fn a_stream_that_nobody_reads_keeps_its_place_until_its_connection_ends() 
     let wait = format!("/api/v1/jobs/{other}?wait=30s");
     let waiting = join_all((0..19).map(|_| app.get(owner, &wait)));
     let meanwhile = async {
-        let mut read = app.request(operator, Method::GET, &path).send().await.unwrap();
+        let mut read = Events::open(&app, operator, &path, None).await;
         let first = app.count(&format!("select row_version from jobs where id = '{job}'")).await;
-        hear(&mut read, first).await;
+        read.until(&format!("id: {first}\n")).await;
         // More than the kernel takes, and than a client may have waiting.
         for version in first + 1..first + 5 {
             app.set(job, "result = jsonb_build_object('text', repeat('x', 3000000))").await;
-            hear(&mut read, version).await;
+            read.until(&format!("id: {version}\n")).await;
+            read.text.clear();
         }
         let one_more = format!("/api/v1/jobs/{job}?wait=1ms");
         app.get(owner, &one_more).await.problem(429, "too-many-streams");
@@ -233,10 +254,10 @@ async fn a_job_that_goes_away_ends_its_streams() {
     let owner = &app.ours.owner;
     let job = app.job(owner).await;
     let path = format!("/api/v1/jobs/{job}/events");
-    let (heard, ()) = tokio::join!(events(&app, owner, &path, None), async {
-        tokio::time::sleep(A_MOMENT).await;
-        app.execute(&format!("delete from jobs where id = '{job}'")).await;
-    });
+    let mut stream = Events::open(&app, owner, &path, None).await;
+    stream.until("queued").await;
+    app.execute(&format!("delete from jobs where id = '{job}'")).await;
+    let heard = stream.all().await;
     assert_eq!(heard.last().unwrap().2["reason"], "gone");
 }
 
@@ -246,9 +267,9 @@ async fn a_stopping_process_ends_its_streams() {
     let owner = &app.ours.owner;
     let job = app.job(owner).await;
     let path = format!("/api/v1/jobs/{job}/events");
-    let (heard, ()) = tokio::join!(events(&app, owner, &path, None), async {
-        tokio::time::sleep(A_MOMENT).await;
-        app.stop();
-    });
+    let mut stream = Events::open(&app, owner, &path, None).await;
+    stream.until("queued").await;
+    app.stop();
+    let heard = stream.all().await;
     assert_eq!(heard.last().unwrap().2["reason"], "going-away");
 }
