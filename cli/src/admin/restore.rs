@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Output, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +10,10 @@ use clap::Args;
 use sqlx::{Connection, PgConnection};
 use streamspace_common::{Config, sealed::MasterKeys};
 use streamspace_queue::schema::{self, Options};
+use tokio::{
+    io::AsyncWriteExt,
+    process::{Child, ChildStdin, ChildStdout},
+};
 
 use super::{
     backup::{server_major, tool},
@@ -152,37 +156,68 @@ async fn refuse_if_used(connection: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// pg_restore turns the file into statements, psql runs them in one transaction with the clearing:
-/// a restore that fails has changed nothing.
+/// pg_restore turns the file into statements, psql runs them in one transaction with the clearing. The
+/// end of its input is no reason for psql to fail, so `commit` is written only when pg_restore has said
+/// that the file was whole: a restore that fails has changed nothing.
 async fn load(file: &Path, database: &Database, server: u32) -> Result<()> {
     let pg_restore = postgres_tools::client_for("pg_restore", server)?;
     let psql = postgres_tools::client_for("psql", server)?;
     let mut reader = tokio::process::Command::new(&pg_restore)
         .args(["--no-owner", "--no-privileges", "--file=-"])
         .arg(file)
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("cannot run {}", pg_restore.display()))?;
-    let statements: Stdio = reader.stdout.take().context("pg_restore has an output")?.try_into()?;
-    let writer = tool(&psql, &database.owner_url)?
-        .args(["--no-psqlrc", "--quiet", "--no-password", "--single-transaction", "--set=ON_ERROR_STOP=1"])
-        .args(["--command", CLEAR, "--file", "-", "--command", FORGET_EVENTS])
+    let mut writer = tool(&psql, &database.owner_url)?
+        .args(["--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--file=-"])
         .env("PGOPTIONS", "-c client_min_messages=warning")
-        .stdin(statements)
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .output();
-    let (read, written) = tokio::join!(reader.wait_with_output(), writer);
-    let (read, written) = (read?, written.with_context(|| format!("cannot run {}", psql.display()))?);
-    for (program, output) in [("pg_restore", &read), ("psql", &written)] {
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("{program} failed, and the database is as it was:\n{}", said.trim());
+        .spawn()
+        .with_context(|| format!("cannot run {}", psql.display()))?;
+    let statements = reader.stdout.take().context("pg_restore has an output")?;
+    let input = writer.stdin.take().context("psql has an input")?;
+    let (fed, written) = tokio::join!(feed(reader, statements, input), writer.wait_with_output());
+    let (fed, written) = (fed?, written?);
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    match fed {
+        // Without its commit psql has changed nothing, whatever it says of itself.
+        Fed::NotWhole(read) => bail!("pg_restore failed, and the database is as it was:\n{}", said(&read)),
+        Fed::All if written.status.success() => Ok(()),
+        Fed::All | Fed::Refused => {
+            bail!("psql failed, and the database is as it was:\n{}", said(&written))
         }
     }
-    Ok(())
+}
+
+enum Fed {
+    /// The commit too.
+    All,
+    NotWhole(Output),
+    /// psql ended before.
+    Refused,
+}
+
+async fn feed(reader: Child, mut statements: ChildStdout, mut input: ChildStdin) -> Result<Fed> {
+    // Takes `statements` with it: if psql ends first, pg_restore ends too.
+    let copy = async move {
+        input.write_all(format!("begin;\n{CLEAR};\n").as_bytes()).await?;
+        tokio::io::copy(&mut statements, &mut input).await?;
+        std::io::Result::Ok(input)
+    };
+    let (copied, read) = tokio::join!(copy, reader.wait_with_output());
+    let (Ok(mut input), read) = (copied, read?) else { return Ok(Fed::Refused) };
+    if !read.status.success() {
+        return Ok(Fed::NotWhole(read));
+    }
+    Ok(match input.write_all(format!("{FORGET_EVENTS};\ncommit;\n").as_bytes()).await {
+        Ok(()) => Fed::All,
+        Err(_) => Fed::Refused,
+    })
 }
 
 fn tell_key(manifest: Option<&Manifest>, config: &Config) {

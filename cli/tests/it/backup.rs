@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use sqlx::Executor;
+use sqlx::{Connection, Executor, PgConnection};
+use streamspace_testkit::Postgres;
 
-use crate::installation::{DEADLINE, Installation};
+use crate::installation::{DEADLINE, Installation, streamspace};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_is_backed_up_and_restored_elsewhere() {
@@ -81,15 +82,47 @@ async fn a_damaged_backup_changes_nothing() {
     fs::write(&file, bytes).unwrap();
     let (status, output) = installation.run(&["admin", "restore", name, "--force"]).await;
     assert!(!status.success() && output.contains("is damaged"), "{output}");
-    // Without its manifest only pg_restore can tell, in the middle of it.
-    fs::remove_file(installation.dir.join("backup.json")).unwrap();
-    let (status, output) = installation.run(&["admin", "restore", name, "--force"]).await;
-    assert!(!status.success() && output.contains("as it was"), "{output}");
-    let _up = installation.up().await;
-    let tables: i64 =
-        sqlx::query_scalar("select count(*) from pg_class where relname = 'jobs' and relkind = 'r'")
-            .fetch_one(&mut installation.connect().await)
-            .await
-            .unwrap();
-    assert_eq!(tables, 1);
+}
+
+/// Without its manifest only pg_restore can tell, in the middle of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_cut_anywhere_changes_nothing() {
+    let source = Installation::new("cut").await;
+    let up = source.up().await;
+    let many = "insert into tenants (id, name, slug)
+                select gen_random_uuid(), 'Many', 'many-' || gen_random_uuid() from generate_series(1, 5000)";
+    source.connect().await.execute(many).await.unwrap();
+    let file = source.dir.join("backup");
+    assert!(source.run(&["admin", "backup", file.to_str().unwrap()]).await.0.success());
+    drop(up);
+    let whole = fs::read(&file).unwrap();
+
+    let target = Postgres::shared().await.database().await.unwrap();
+    let (status, output) =
+        streamspace().args(["migrate", "--database-url", target.url()]).run(DEADLINE).await.unwrap();
+    assert!(status.success(), "{output}");
+    let mut connection = PgConnection::connect(target.url()).await.unwrap();
+    let before = "insert into tenants (id, name, slug) values (gen_random_uuid(), 'Before', 'before')";
+    connection.execute(before).await.unwrap();
+    let state = "select (select count(*) from pg_class), (select count(*) from pg_constraint),
+                        (select string_agg(slug, ' ' order by slug) from tenants)";
+    let before: (i64, i64, String) = sqlx::query_as(state).fetch_one(&mut connection).await.unwrap();
+
+    let cut = source.dir.join("cut");
+    let restore = ["admin", "restore", cut.to_str().unwrap(), "--force", "--database-url", target.url()];
+    for length in [whole.len() / 3, whole.len() / 2, whole.len() - 7000, whole.len() - 20, whole.len() - 1] {
+        fs::write(&cut, &whole[..length]).unwrap();
+        let (status, output) = source.run(&restore).await;
+        assert!(!status.success() && output.contains("as it was"), "{length} of {}: {output}", whole.len());
+        let after: (i64, i64, String) = sqlx::query_as(state).fetch_one(&mut connection).await.unwrap();
+        assert_eq!(after, before, "{length} of {}", whole.len());
+    }
+    fs::write(&cut, &whole).unwrap();
+    let (status, output) = source.run(&restore).await;
+    assert!(status.success(), "{output}");
+    let many: i64 = sqlx::query_scalar("select count(*) from tenants where name = 'Many'")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(many, 5000);
 }
