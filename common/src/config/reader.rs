@@ -166,13 +166,27 @@ fn is_exempt(variable: &str) -> bool {
         || ["STREAMSPACE_URL", "STREAMSPACE_API_KEY", "STREAMSPACE_CONFIG"].contains(&variable)
 }
 
+/// The parsers' own messages quote the line, and with it a secret.
 fn parse_file(path: &Path) -> Result<Tree, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("toml") => toml::from_str(&text).map_err(|e| e.to_string()),
-        Some("yaml" | "yml") => serde_saphyr::from_str(&text).map_err(|e| e.to_string()),
+        Some("toml") => toml::from_str(&text).map_err(|error| {
+            let (line, column) = place(&text, error.span().map_or(0, |span| span.start));
+            format!("line {line}, column {column}: {}", error.message())
+        }),
+        Some("yaml" | "yml") => serde_saphyr::from_str(&text).map_err(|error| match error.location() {
+            Some(at) => format!("line {}, column {}: no valid YAML", at.line(), at.column()),
+            None => "no valid YAML".to_owned(),
+        }),
         _ => Err("expected a name that ends in .toml, .yaml or .yml".to_owned()),
     }
+}
+
+/// Line and column of a byte, counted from 1.
+fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or(before);
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 fn as_text(value: &Tree) -> Result<Option<String>, &'static str> {

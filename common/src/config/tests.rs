@@ -127,6 +127,22 @@ fn files_that_cannot_be_read_are_named() {
 }
 
 #[test]
+fn a_file_that_cannot_be_parsed_names_the_place_and_shows_no_secret() {
+    for (name, text, place) in [
+        ("c.toml", "[database]\npassword = \"hunter2\n", "line 2, column "),
+        ("c.toml", "[database]\npassword = hunter2\n", "line 2, column "),
+        ("c.toml", "[database]\npassword = 'x'\npassword = 'hunter2'\n", "line 3, column "),
+        ("c.yaml", "database:\n  password: \"hunter2\n", "line "),
+        ("c.yaml", "database:\n  password: !!int hunter2\n", "line 2, column "),
+        ("c.yaml", "database:\n  password: x\n  password: hunter2: x\n", "line "),
+    ] {
+        let (_folder, path) = file(name, text);
+        let found = problems(&Sources { file: Some(path), ..Default::default() }).concat();
+        assert!(found.contains(place) && !found.contains("hunter2"), "{text:?}: {found}");
+    }
+}
+
+#[test]
 fn heartbeats_fit_into_the_lease() {
     let config = Config::load(&environment(&[("STREAMSPACE_JOBS_LEASE", "3s")])).expect("good");
     assert_eq!(config.jobs.heartbeat, Duration::from_secs(1));
