@@ -24,6 +24,8 @@ pub struct Database {
     pub app_role: Option<String>,
     /// What the roles connect with.
     pub app_url: Secret<String>,
+    /// Their way past a pooler.
+    app_direct_url: Option<Secret<String>>,
     pub is_embedded: bool,
 }
 
@@ -34,8 +36,11 @@ impl Database {
             return Ok(None);
         };
         let (app, owner) = (options(&app_url)?, options(&owner_url)?);
-        let app_role = (app.get_username() != owner.get_username()).then(|| app.get_username().to_owned());
-        Ok(Some(Self { owner_url, app_role, app_url, is_embedded: false }))
+        let is_another = app.get_username() != owner.get_username();
+        // What the owner connects with is no way for the roles: they would have the owner's rights.
+        let app_direct_url = config.database.direct_url.clone().filter(|_| !is_another);
+        let app_role = is_another.then(|| app.get_username().to_owned());
+        Ok(Some(Self { owner_url, app_role, app_url, app_direct_url, is_embedded: false }))
     }
 
     pub fn embedded(address: &Address) -> Self {
@@ -43,6 +48,7 @@ impl Database {
             owner_url: address.owner_url(),
             app_role: Some(embedded::APP.to_owned()),
             app_url: address.app_url(),
+            app_direct_url: None,
             is_embedded: true,
         }
     }
@@ -51,15 +57,20 @@ impl Database {
         options(&self.owner_url)
     }
 
-    /// For operations of the domain: as the application, hearing nothing.
-    pub fn queue(&self) -> Result<Queue> {
+    /// Connections as the application, shown under this name by `pg_stat_activity`.
+    pub fn db(&self, application: &str, max_connections: u32) -> Result<Db> {
         let options = DbOptions {
             url: self.app_url.expose().clone(),
-            direct_url: None,
-            max_connections: 2,
-            application: "streamspace admin".to_owned(),
+            direct_url: self.app_direct_url.as_ref().map(|url| url.expose().clone()),
+            max_connections,
+            application: application.to_owned(),
         };
-        let db = Db::new(&options).context("the database's URL cannot be read")?;
+        Db::new(&options).context("the database's URL cannot be read")
+    }
+
+    /// For operations of the domain: as the application, hearing nothing.
+    pub fn queue(&self) -> Result<Queue> {
+        let db = self.db("streamspace admin", 2)?;
         let options =
             QueueOptions { release: Release::current(), listen: Listen::default(), redis_url: None };
         Ok(Queue::start(db, options)?)

@@ -11,16 +11,16 @@ use clap::Args;
 use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts};
 use streamspace_common::{
-    Config, Secret,
+    Config,
     telemetry::{self, Metrics},
 };
 use streamspace_domain::{Ports, identity::People};
-use streamspace_queue::{Db, DbOptions, Ended, Listen, Queue, QueueOptions, Release, retention::Retention};
+use streamspace_queue::{Ended, Listen, Queue, QueueOptions, Release, retention::Retention};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{failure::Advice, settings::Settings, signals};
+use crate::{database::Database, failure::Advice, settings::Settings, signals};
 
 /// Which roles a process has.
 #[derive(Clone, Copy, Debug)]
@@ -86,8 +86,9 @@ impl Process {
         if let Some(public) = &public {
             config.server.port = public.local_addr().context("the port is bound")?.port();
         }
+        let database = Database::configured(&config)?.context("no database is configured")?;
         let queue = Queue::start(
-            database(&config, roles)?,
+            database.db(roles.name, config.database.max_connections)?,
             QueueOptions {
                 release: Release::current(),
                 listen: Listen { engine: roles.worker || roles.scheduler, live: roles.api },
@@ -199,15 +200,4 @@ fn ports(config: &Config) -> Ports {
             failed: config.jobs.retention_failed,
         },
     }
-}
-
-fn database(config: &Config, roles: Roles) -> Result<Db> {
-    let text = |url: Secret<String>| url.expose().clone();
-    let options = DbOptions {
-        url: config.database.url().map(text).context("no database is configured")?,
-        direct_url: config.database.direct_url.clone().map(text),
-        max_connections: config.database.max_connections,
-        application: roles.name.to_owned(),
-    };
-    Db::new(&options).context("the database's URL cannot be read")
 }

@@ -101,15 +101,21 @@ async fn everything_runs_on_a_database_of_ones_own_as_a_role_without_ddl() {
     let role = format!("app_{}", database.name());
     let mut connection = PgConnection::connect(database.url()).await.unwrap();
     connection.execute(sqlx::AssertSqlSafe(format!("create role \"{role}\" login"))).await.unwrap();
-    let arguments = ["migrate", "--database-url", database.url(), "--app-role", &role];
-    let (status, output) = streamspace().args(arguments).run(DEADLINE).await.unwrap();
-    assert!(status.success(), "{output}");
-
     let installation = Installation::fresh("own");
     let mut url = url::Url::parse(database.url()).unwrap();
     url.set_username(&role).unwrap();
-    let up = installation.command(&["up", "--database-url", url.as_str()]).start().unwrap();
+    // The owner's URL is for the migrations.
+    let up = installation.command(&["up", "--database-url", url.as_str()]);
+    let up = up.env("STREAMSPACE_DATABASE_DIRECT_URL", database.url()).start().unwrap();
     up.line("runs at", DEADLINE).await;
+    let as_whom = "select usename::text, count(*) from pg_stat_activity
+                   where datname = current_database() and application_name = 'streamspace up' group by 1";
+    let users: Vec<(String, i64)> = eventually(DEADLINE, "claims, LISTEN and requests connect", async || {
+        let users: Vec<(String, i64)> = sqlx::query_as(as_whom).fetch_all(&mut connection).await.ok()?;
+        (users.iter().map(|(_, count)| count).sum::<i64>() >= 4).then_some(users)
+    })
+    .await;
+    assert!(matches!(users.as_slice(), [(user, _)] if *user == role), "{users:?}");
     let (status, output) = installation.run(&["doctor", "--database-url", url.as_str()]).await;
     assert!(output.contains(&format!("pass  rights         {role}")), "{output}");
     assert_eq!(status.code(), Some(1), "fsync is off here, which doctor must not like: {output}");

@@ -22,7 +22,7 @@ section! {
     "database" => DatabaseConfig {
         /// `postgres://user:password@host/name`; wins over the parts below. It may be a pooler in transaction mode.
         url: Option<Secret<String>> = None;
-        /// Past the pooler, for LISTEN, locks and migrations.
+        /// Past the pooler, for LISTEN, locks and migrations. That of another role than `database.url`'s is the owner's: only `migrate`, `up`'s migrations, backups and restores connect with it.
         direct_url: Option<Secret<String>> = None, shown "as `database.url`";
         /// Host name, address, or the folder of a Unix socket.
         host: Option<String> = None, shown "`localhost` when another part is set", alias "DB_HOST";
