@@ -4,6 +4,7 @@ mod api_keys;
 mod backup;
 mod keys;
 mod manifest;
+mod platform;
 mod restore;
 mod tenants;
 
@@ -30,6 +31,9 @@ pub enum Admin {
     /// Organisations.
     #[command(subcommand)]
     Tenants(tenants::Tenants),
+    /// Platform administrators.
+    #[command(subcommand)]
+    Platform(platform::Platform),
     /// API keys.
     #[command(subcommand)]
     ApiKeys(api_keys::ApiKeys),
@@ -42,6 +46,7 @@ impl Admin {
             Self::Restore(command) => command.run().await,
             Self::Keys(command) => command.run().await,
             Self::Tenants(command) => command.run().await,
+            Self::Platform(command) => command.run().await,
             Self::ApiKeys(command) => command.run().await,
         }
     }

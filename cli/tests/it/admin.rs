@@ -53,6 +53,32 @@ async fn further_tenants_and_keys_are_made_beside_a_running_installation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_platform_is_granted_and_taken_back_in_the_audit() {
+    let installation = Installation::new("platform").await;
+    let _up = installation.up().await;
+    let create = ["admin", "tenants", "create", "Acme", "--owner-email", "ann@acme.test"];
+    assert!(installation.run(&create).await.0.success());
+    let mut connection = installation.connect().await;
+    for (change, expected) in [("grant", true), ("revoke", false)] {
+        let (status, output) =
+            installation.run(&["admin", "platform", change, "Ann@acme.test", "--tenant", "acme"]).await;
+        assert!(status.success() && output.contains("platform administrator"), "{output}");
+        let (is_admin, audited): (bool, bool) = sqlx::query_as(
+            "select platform_admin,
+                    exists (select from audit a where a.tenant_id = u.tenant_id and a.resource_id = u.id::text and action = $1)
+             from users u where email = 'ann@acme.test'",
+        )
+        .bind(format!("platform.{change}"))
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        assert!(is_admin == expected && audited, "{change}");
+    }
+    let (status, output) = installation.run(&["admin", "platform", "grant", "ann@acme.test"]).await;
+    assert!(!status.success() && output.contains("no such person"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_master_key_takes_over_from_the_old_one() {
     let installation = Installation::new("rotate").await;
     let _up = installation.up().await;

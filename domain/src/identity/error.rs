@@ -8,6 +8,8 @@ pub enum Error {
     NoTenant,
     #[error("there is no such person")]
     NoUser,
+    #[error("this person may not sign in")]
+    Inactive,
     #[error("the slug {0:?} is taken")]
     SlugTaken(String),
     #[error("{field}: {message}")]
@@ -22,7 +24,7 @@ impl Classified for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoTenant | Self::NoUser => ErrorKind::NotFound,
-            Self::SlugTaken(_) => ErrorKind::Conflict,
+            Self::SlugTaken(_) | Self::Inactive => ErrorKind::Conflict,
             Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Forbidden(error) => error.kind(),
             Self::Db(error) => error.kind(),

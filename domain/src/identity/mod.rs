@@ -58,6 +58,27 @@ pub async fn find_user(tx: &mut Tx, tenant: &Tenant, email: &str) -> Result<User
     store::user_by_email(tx.conn().await?, tenant.id, email).await
 }
 
+/// Makes a person of a tenant a platform administrator, or no longer one. For those who operate the
+/// installation.
+pub async fn set_platform_admin(
+    tx: &mut Tx,
+    tenant: &Tenant,
+    email: &str,
+    platform_admin: bool,
+) -> Result<User, Error> {
+    let user = find_user(tx, tenant, email).await?;
+    if platform_admin && !user.active {
+        return Err(Error::Inactive);
+    }
+    store::set_platform_admin(tx.conn().await?, tenant.id, user.id, platform_admin).await?;
+    let action = if platform_admin { "platform.grant" } else { "platform.revoke" };
+    let changed = Entry::new(action, "user", user.id)
+        .before(json!({ "platformAdmin": user.platform_admin }))
+        .after(json!({ "platformAdmin": platform_admin }));
+    audit::record_in(tx, tenant.id, changed).await?;
+    Ok(User { platform_admin, ..user })
+}
+
 /// What the first start makes, so that somebody can use the installation.
 #[derive(Debug)]
 pub struct FirstStart {

@@ -123,6 +123,23 @@ pub(super) async fn user_by_email(
     })
 }
 
+pub(super) async fn set_platform_admin(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    user: UserId,
+    platform_admin: bool,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update users set platform_admin = $3, updated_at = now() where tenant_id = $1 and id = $2",
+        tenant.0,
+        user.0,
+        platform_admin,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Role and platform flag of a person who may act now.
 pub(super) async fn rights(
     conn: &mut PgConnection,
