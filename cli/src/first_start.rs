@@ -1,16 +1,16 @@
 //! What the first start makes: a tenant, its owner, and the key by which the owner gets in.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{IsTerminal, Write, stdout},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    io::{IsTerminal, stdout},
+    path::PathBuf,
 };
 
 use anyhow::{Context, Result};
 use streamspace_common::{Actor, Config, PLATFORM, Secret};
 use streamspace_domain::identity;
 use streamspace_queue::{Queue, tx::Request};
+
+use crate::private_file::{self, Existing};
 
 pub const KEY_FILE: &str = "admin-key";
 
@@ -33,19 +33,9 @@ pub async fn prepare(queue: &Queue, config: &Config) -> Result<Option<AdminKey>>
         return Ok(file.exists().then_some(AdminKey { file, shown: None }));
     };
     // Before the commit: the database keeps a hash, so a key that is not written down is lost.
-    write(&file, &made.secret)?;
+    let text = Secret::new(format!("{}\n", made.secret.expose()));
+    private_file::write(&file, text.expose(), Existing::Replace)
+        .with_context(|| format!("cannot write {}", file.display()))?;
     tx.commit().await.context("the first tenant could not be made")?;
     Ok(Some(AdminKey { file, shown: stdout().is_terminal().then_some(made.secret) }))
-}
-
-/// Whole or not at all, for its owner alone.
-fn write(file: &Path, key: &Secret<String>) -> Result<()> {
-    let context = || format!("cannot write {}", file.display());
-    let draft = file.with_added_extension("new");
-    fs::remove_file(&draft).ok();
-    let mut written =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).with_context(context)?;
-    writeln!(written, "{}", key.expose()).with_context(context)?;
-    written.sync_all().with_context(context)?;
-    fs::rename(&draft, file).with_context(context)
 }

@@ -14,6 +14,7 @@ mod failure;
 mod first_start;
 mod migrate;
 mod postgres_tools;
+mod private_file;
 mod redis_ping;
 mod roles;
 mod settings;

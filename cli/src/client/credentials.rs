@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{DirBuilder, Permissions},
-    io::{ErrorKind, Write},
+    fs::DirBuilder,
+    io::ErrorKind,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -13,7 +13,11 @@ use serde::{Deserialize, Serialize};
 use streamspace_common::Secret;
 use url::Url;
 
-use crate::{console, failure::Advice};
+use crate::{
+    console,
+    failure::Advice,
+    private_file::{self, Existing},
+};
 
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
@@ -80,15 +84,7 @@ impl Credentials {
                 .collect(),
         };
         let text = toml::to_string(&file).with_context(context)?;
-        let mut new = tempfile::Builder::new()
-            .prefix(".credentials-")
-            .permissions(Permissions::from_mode(0o600))
-            .tempfile_in(dir)
-            .with_context(context)?;
-        new.write_all(text.as_bytes()).with_context(context)?;
-        new.as_file().sync_all().with_context(context)?;
-        new.persist(path).with_context(context)?;
-        Ok(())
+        private_file::write(path, &text, Existing::Replace).with_context(context)
     }
 
     pub fn default_url(&self) -> Option<&Url> {

@@ -1,17 +1,16 @@
 //! `streamspace config init`: an environment file for an installation.
 
-use std::{
-    fs::OpenOptions,
-    io::{ErrorKind, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
-};
+use std::{io::ErrorKind, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use rand::{RngExt, distr::Alphanumeric};
 
-use crate::{console, failure::Advice};
+use crate::{
+    console,
+    failure::Advice,
+    private_file::{self, Existing},
+};
 
 #[derive(Args)]
 pub struct Init {
@@ -55,22 +54,15 @@ impl Init {
             return Ok(());
         }
         let path = self.output.unwrap_or_else(|| format!(".env.{name}").into());
-        let mut options = OpenOptions::new();
-        options.write(true).mode(0o600);
-        // `create_new`: neither a file nor a link that is there is written to.
-        if self.force {
-            options.create(true).truncate(true)
-        } else {
-            options.create_new(true)
-        };
-        let mut file = options.open(&path).map_err(|error| match error.kind() {
+        let existing = if self.force { Existing::Replace } else { Existing::Keep };
+        private_file::write(&path, &text(self.environment, secret), existing).map_err(|error| match error
+            .kind()
+        {
             ErrorKind::AlreadyExists => {
                 Advice::new(format!("{} exists", path.display()), "replace it with --force").into()
             }
             _ => anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
         })?;
-        file.write_all(text(self.environment, secret).as_bytes())
-            .with_context(|| format!("cannot write {}", path.display()))?;
         console::result(format_args!("wrote {}", path.display()));
         console::say(format_args!(
             "To use it: set -a; . {}; set +a; streamspace config check",

@@ -1,6 +1,6 @@
 //! Configuration on the command line.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use streamspace_testkit::{Program, Scratch};
 
@@ -44,6 +44,11 @@ async fn init_writes_once_and_check_accepts_it() {
     assert_eq!(code, Some(1));
     assert!(output.contains("--force"), "{output}");
     assert_eq!(fs::read_to_string(&file).unwrap(), written);
+
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(run(init().arg("--force")).await.0, Some(0));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let written = fs::read_to_string(&file).unwrap();
 
     let check = Program::new(env!("CARGO_BIN_EXE_streamspace")).args(["config", "check"]);
     let settings =
