@@ -1,18 +1,22 @@
 //! `streamspace admin api-keys`: ways in, made without one.
 
-use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
-use streamspace_common::Role;
+use streamspace_common::{Role, Secret};
 use streamspace_domain::{
     api_keys::{self, NewApiKey, Owner},
     identity,
 };
 
 use super::operation;
-use crate::{console, settings::Settings};
+use crate::{
+    console,
+    private_file::{self, Existing},
+    settings::Settings,
+};
 
 #[derive(Subcommand)]
 pub enum ApiKeys {
@@ -65,19 +69,8 @@ impl Create {
             Some(time) => Some(Timestamp::now().checked_add(SignedDuration::try_from(time)?)?),
             None => None,
         };
-        // Before the key is made: one that cannot be written down is of no use.
-        let mut file = match &self.key_file {
-            Some(path) => Some(
-                OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(path)
-                    .with_context(|| format!("cannot make {}", path.display()))?,
-            ),
-            None => None,
-        };
-        let (key, secret) = operation(&config, async |tx| {
+        let mut written = false;
+        let made = operation(&config, async |tx| {
             let tenant = identity::find_tenant(tx, &self.tenant).await?;
             let owner = match self.role {
                 Some(role) => Owner::Tenant(role),
@@ -93,13 +86,25 @@ impl Create {
                 hourly_limit,
                 expires_at,
             };
-            Ok(api_keys::create_in(tx, tenant.id, new).await?)
+            let (key, secret) = api_keys::create_in(tx, tenant.id, new).await?;
+            // Before the commit: the database keeps a hash, so a key that is not written down is lost.
+            if let Some(path) = &self.key_file {
+                let text = Secret::new(format!("{}\n", secret.expose()));
+                private_file::write(path, text.expose(), Existing::Keep)
+                    .with_context(|| format!("cannot make {}", path.display()))?;
+                written = true;
+            }
+            Ok((key, secret))
         })
-        .await?;
+        .await;
+        let (key, secret) = made.inspect_err(|_| {
+            if let Some(path) = self.key_file.as_ref().filter(|_| written) {
+                fs::remove_file(path).ok();
+            }
+        })?;
         console::say(format_args!("API key {} of {}", key.id, self.tenant));
-        match &mut file {
-            Some(file) => writeln!(file, "{}", secret.expose()).context("cannot write the key")?,
-            None => console::result(secret.expose()),
+        if self.key_file.is_none() {
+            console::result(secret.expose());
         }
         Ok(())
     }

@@ -50,6 +50,27 @@ async fn further_tenants_and_keys_are_made_beside_a_running_installation() {
     assert!(status.success() && output.contains("sk_"), "{output}");
     let (status, output) = installation.run(&[&key[..], &["--user", "bob@acme.test"]].concat()).await;
     assert!(!status.success() && output.contains("no such person"), "{output}");
+
+    let file = installation.dir.join("ci.key");
+    let to_file =
+        ["admin", "api-keys", "create", "ci", "--role", "viewer", "--key-file", file.to_str().unwrap()];
+    let (status, output) = installation.run(&[&to_file[..], &["--tenant", "acme"]].concat()).await;
+    assert!(!status.success() && output.contains("no such tenant") && !file.exists(), "{output}");
+    let right = [&to_file[..], &["--tenant", "acme-co"]].concat();
+    let (status, output) = installation.run(&right).await;
+    assert!(status.success() && !output.contains("sk_"), "{output}");
+    let key = fs::read_to_string(&file).unwrap();
+    assert!(key.starts_with("sk_") && fs::metadata(&file).unwrap().permissions().mode() & 0o777 == 0o600);
+    let (status, output) = installation.run(&right).await;
+    assert!(!status.success() && output.contains("cannot make"), "{output}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), key);
+    let keys: i64 = sqlx::query_scalar(
+        "select count(*) from api_keys where role = 'viewer' and not scopes @> '{jobs.read}'",
+    )
+    .fetch_one(&mut installation.connect().await)
+    .await
+    .unwrap();
+    assert_eq!(keys, 1, "what could not be written down was not made");
 }
 
 #[tokio::test(flavor = "multi_thread")]
