@@ -1,10 +1,6 @@
 //! `streamspace admin backup`: one consistent snapshot of the database, taken while it is in use.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -23,6 +19,7 @@ use crate::{
     database::{self, Database},
     failure::Advice,
     postgres_tools,
+    private_file::{Draft, Existing},
     settings::Settings,
 };
 
@@ -69,18 +66,15 @@ async fn dump(database: &Database, file: &Path, master_key_id: Option<String>) -
         schema::State::Older { found, .. } | schema::State::Newer { found, .. } => found,
     };
     let program = postgres_tools::client_for("pg_dump", postgresql)?;
-    let partial = file.with_added_extension("partial");
-    // Made here, because what it will hold is for its owner alone.
-    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
-    made.with_context(|| format!("cannot write {}", partial.display()))?;
+    let context = || format!("cannot make {}", file.display());
+    let draft = Draft::of(file).with_context(context)?;
     let dumped = tool(&program, &database.owner_url)?
         .args(["--format=custom", "--no-password", "--lock-wait-timeout=60s", "--file"])
-        .arg(&partial)
+        .arg(draft.path())
         .output()
         .await
         .with_context(|| format!("cannot run {}", program.display()))?;
     if !dumped.status.success() {
-        fs::remove_file(&partial).ok();
         bail!("pg_dump failed:\n{}", String::from_utf8_lossy(&dumped.stderr).trim());
     }
     let manifest = Manifest {
@@ -89,13 +83,14 @@ async fn dump(database: &Database, file: &Path, master_key_id: Option<String>) -
         made_at: jiff::Timestamp::now(),
         postgresql,
         master_key_id,
-        sha256: sha256(&partial)?,
+        sha256: sha256(draft.path())?,
     };
-    // On the disk before it has its name: a backup is whole or does not exist.
-    let synced = File::open(&partial).and_then(|file| file.sync_all());
-    synced.with_context(|| format!("cannot write {} to the disk", partial.display()))?;
-    manifest.write(file)?;
-    fs::rename(&partial, file).with_context(|| format!("cannot make {}", file.display()))?;
+    let beside = manifest.draft(file)?;
+    // At no moment does a backup lie beside another one's manifest: it would look damaged, while one
+    // that is alone can be restored.
+    Manifest::remove(file)?;
+    draft.publish(Existing::Replace).with_context(context)?;
+    beside.publish(Existing::Replace).with_context(context)?;
     Ok(manifest)
 }
 

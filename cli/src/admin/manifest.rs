@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::private_file::{self, Draft};
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
@@ -31,10 +33,20 @@ impl Manifest {
         path.into()
     }
 
-    pub fn write(&self, backup: &Path) -> Result<()> {
+    pub fn draft(&self, backup: &Path) -> Result<Draft> {
         let path = Self::path(backup);
-        let text = serde_json::to_string_pretty(self).context("a manifest is plain JSON")?;
-        fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+        let text = serde_json::to_string_pretty(self).context("a manifest is plain JSON")? + "\n";
+        let drafted = Draft::of(&path).and_then(|mut draft| draft.write(&text).map(|()| draft));
+        drafted.with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    pub fn remove(backup: &Path) -> Result<()> {
+        let path = Self::path(backup);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            removed => removed.and_then(|()| private_file::sync_folder(&path)),
+        }
+        .with_context(|| format!("cannot remove {}", path.display()))
     }
 
     /// None if the file is alone.

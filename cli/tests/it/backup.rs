@@ -84,6 +84,20 @@ async fn a_damaged_backup_changes_nothing() {
     assert!(!status.success() && output.contains("is damaged"), "{output}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_cannot_take_its_name_leaves_no_manifest_and_no_draft() {
+    let installation = Installation::new("nameless").await;
+    let _up = installation.up().await;
+    let folder = installation.dir.join("backups");
+    // Nothing replaces a folder by a file.
+    fs::create_dir_all(folder.join("backup")).unwrap();
+    let (status, output) =
+        installation.run(&["admin", "backup", folder.join("backup").to_str().unwrap(), "--force"]).await;
+    assert!(!status.success() && output.contains("cannot make"), "{output}");
+    let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["backup"]);
+}
+
 /// Without its manifest only pg_restore can tell, in the middle of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_is_cut_anywhere_changes_nothing() {
