@@ -90,7 +90,6 @@ struct Queue {
     parked: u64,
     running: u64,
     oldest_age_seconds: f64,
-    workers: Option<u64>,
 }
 
 impl Queue {
@@ -154,7 +153,6 @@ impl Details for Queue {
             ("parked", count(self.parked).into()),
             ("max running", self.max_running.map(count).unwrap_or_else(|| "no limit".to_owned()).into()),
             ("rate", self.rate.clone().unwrap_or_else(|| "no limit".to_owned()).into()),
-            ("workers", self.workers.map(count).unwrap_or_default().into()),
         ]
     }
 }
