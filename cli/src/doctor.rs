@@ -1,19 +1,26 @@
 //! `streamspace doctor`: looks at an installation as a careful operator would, and says pass or fail
 //! of each thing.
 
-use std::{fmt::Display, net::TcpStream, time::Duration};
+use std::{
+    fmt::Display,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use serde::Deserialize;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use streamspace_common::{
     Config,
     sealed::{KeyFileError, MasterKeys},
 };
 use streamspace_queue::schema::{self, State};
+use url::Url;
+use uuid::Uuid;
 
 use crate::{
-    console,
+    client, console,
     data_dir::DataDir,
     database::{self, Database},
     embedded, postgres_tools, redis_ping,
@@ -25,6 +32,9 @@ pub struct Doctor {
     #[command(flatten)]
     settings: Settings,
 }
+
+/// How long the API may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 enum Finding {
     Pass(String),
@@ -50,7 +60,7 @@ impl Report {
             }
             Skip(text) => ("skip", text),
         };
-        console::result(format_args!("{word}  {subject:<14} {text}"));
+        console::result(format_args!("{word}  {subject:<16} {text}"));
     }
 }
 
@@ -69,7 +79,7 @@ impl Doctor {
             Err(error) => report.add("database", failed(error)),
         }
         report.add("redis", redis(&config).await);
-        report.add("api", api(&config));
+        report.add("api", api(&config).await);
         match report.failed {
             0 => Ok(()),
             1 => bail!("one check failed"),
@@ -141,6 +151,7 @@ async fn look_into(database: &Database, report: &mut Report) -> Result<()> {
         report.add("contents", or_fail(contents(&mut owner).await));
         report.add("workers", or_fail(workers(&mut owner).await));
         report.add("rights", rights(database).await.unwrap_or_else(failed));
+        report.add("reads and writes", reads_and_writes(database).await.unwrap_or_else(failed));
     }
     owner.close().await.ok();
     Ok(())
@@ -205,6 +216,32 @@ async fn rights(database: &Database) -> Result<Finding> {
     })
 }
 
+/// As the application: a row is written and read, and taken back.
+async fn reads_and_writes(database: &Database) -> Result<Finding> {
+    let app = database::options(&database.app_url)?;
+    let started = Instant::now();
+    let mut app = app.connect().await.context("the application cannot connect")?;
+    let mut tx = app.begin().await?;
+    let written = Uuid::new_v4();
+    sqlx::query("insert into leases (name, boot_id, until) values ($1, $2, now())")
+        .bind(format!("doctor-{written}"))
+        .bind(written)
+        .execute(&mut *tx)
+        .await
+        .context("cannot write")?;
+    let read: Uuid = sqlx::query_scalar("select boot_id from leases where name = $1")
+        .bind(format!("doctor-{written}"))
+        .fetch_one(&mut *tx)
+        .await
+        .context("cannot read what was written")?;
+    tx.rollback().await.context("cannot roll back")?;
+    app.close().await.ok();
+    Ok(match read == written {
+        true => Pass(format!("in {} ms", started.elapsed().as_millis())),
+        false => Fail("what was read is not what was written".to_owned()),
+    })
+}
+
 async fn redis(config: &Config) -> Finding {
     match &config.redis.url {
         None => Skip("not configured; live events go by NOTIFY".to_owned()),
@@ -215,33 +252,43 @@ async fn redis(config: &Config) -> Finding {
     }
 }
 
-fn api(config: &Config) -> Finding {
+/// Whether the API serves. It need not run, but what listens on its port must be it.
+async fn api(config: &Config) -> Finding {
     if config.server.port == 0 {
         return Skip("on a port that is chosen at each start".to_owned());
     }
-    let host = if config.server.host.is_unspecified() {
-        "localhost".to_owned()
-    } else {
-        config.server.host.to_string()
+    let host = match config.server.host {
+        host if host.is_unspecified() => "localhost".to_owned(),
+        IpAddr::V6(host) => format!("[{host}]"),
+        host => host.to_string(),
     };
-    match connects(&host, config.server.port) {
-        Fail(_) => Skip(format!("does not run on {host}:{}", config.server.port)),
-        finding => finding,
+    let at = format!("{host}:{}", config.server.port);
+    match health(&at).await {
+        Ok(None) => Skip(format!("does not run on {at}")),
+        Ok(Some(Health { status, version })) if status == "healthy" => {
+            Pass(format!("release {version} serves on {at}"))
+        }
+        Ok(Some(Health { status, version })) => {
+            Fail(format!("release {version} on {at} is {status}; http://{at}/health says what of it"))
+        }
+        Err(error) => failed(error),
     }
 }
 
-fn connects(host: &str, port: u16) -> Finding {
-    use std::net::ToSocketAddrs;
-    let addresses = match (host, port).to_socket_addrs() {
-        Ok(addresses) => addresses,
-        Err(error) => return Fail(format!("{host}: {error}")),
+#[derive(Deserialize)]
+struct Health {
+    status: String,
+    version: String,
+}
+
+/// `None` if nothing listens there.
+async fn health(at: &str) -> Result<Option<Health>> {
+    let url = Url::parse(&format!("http://{at}/health")).context("server.host makes no URL")?;
+    let request = client::http(&url)?.get(url).timeout(PATIENCE);
+    let response = match request.send().await {
+        Err(error) if error.is_connect() => return Ok(None),
+        sent => sent.with_context(|| format!("what listens on {at} does not answer"))?,
     };
-    let mut last = Fail(format!("{host} has no address"));
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, Duration::from_secs(2)) {
-            Ok(_) => return Pass(format!("answers on {host}:{port}")),
-            Err(error) => last = Fail(format!("{host}:{port}: {error}")),
-        }
-    }
-    last
+    let health = response.json().await;
+    health.map(Some).map_err(|_| anyhow!("what listens on {at} is not StreamSpace"))
 }

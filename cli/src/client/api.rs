@@ -217,7 +217,7 @@ impl Api {
     }
 }
 
-fn build_client(url: &Url) -> Result<reqwest::Client, anyhow::Error> {
+pub fn build_client(url: &Url) -> Result<reqwest::Client, anyhow::Error> {
     // reqwest is built without a cryptography provider of its own and panics when none is
     // installed. An error says that one is.
     rustls::crypto::ring::default_provider().install_default().ok();

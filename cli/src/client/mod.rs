@@ -36,6 +36,7 @@ use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+pub use self::api::build_client as http;
 use self::{
     api::{Api, Call},
     credentials::Credentials,

@@ -117,7 +117,7 @@ async fn everything_runs_on_a_database_of_ones_own_as_a_role_without_ddl() {
     .await;
     assert!(matches!(users.as_slice(), [(user, _)] if *user == role), "{users:?}");
     let (status, output) = installation.run(&["doctor", "--database-url", url.as_str()]).await;
-    assert!(output.contains(&format!("pass  rights         {role}")), "{output}");
+    assert!(output.contains(&format!("pass  rights           {role}")), "{output}");
     assert_eq!(status.code(), Some(1), "fsync is off here, which doctor must not like: {output}");
     assert!(output.contains("FAIL  database") && output.contains("fsync"), "{output}");
     stops(up).await;
