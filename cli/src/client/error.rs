@@ -1,11 +1,12 @@
 //! Why a request got no answer that can be used, and what to do about it.
 
-use std::{error::Error as StdError, io, time::Duration};
+use std::{error::Error as StdError, fmt::Display, io, time::Duration};
 
 use reqwest::StatusCode;
 use url::Url;
 
 use super::{problem::Problem, server::KeyOrigin};
+use crate::failure::{self, Advice};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -46,6 +47,11 @@ impl Error {
         }
     }
 
+    /// Our server knows the key, and says that it may not do this.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused { problem, is_ours: true, .. } if problem.status == 403)
+    }
+
     /// Whether the same request may succeed a moment later.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -73,6 +79,15 @@ impl Error {
         }
     }
 
+    /// For one of several things that were asked for: a refusal of one is no reason to stop.
+    pub fn told_of(&self, thing: impl Display) -> String {
+        let message = format!("{thing}: {self}");
+        failure::render(&match self.hint() {
+            Some(hint) => Advice::new(message, hint).into(),
+            None => anyhow::Error::msg(message),
+        })
+    }
+
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { is_ours: false, problem, .. } => Some(match problem.status {
@@ -84,7 +99,12 @@ impl Error {
                 401 => Some(format!(
                     "the key from {key} is not accepted: it may be mistyped, expired or revoked; log in with another: streamspace login"
                 )),
-                403 => Some(format!("the key from {key} may not do this: ask someone with a higher role")),
+                403 => Some(match problem.missing_scope() {
+                    Some(scope) => format!(
+                        "the key from {key} has not the scope {scope}: use another, made with it (`streamspace admin api-keys create --scope {scope}`)"
+                    ),
+                    None => format!("the key from {key} may not do this: ask someone with a higher role"),
+                }),
                 404 => Some("it may be gone, belong to another tenant, or the server may be older than this command".to_owned()),
                 429 => retry_after
                     .map(|after| format!("try again in {}", super::text::span(after))),

@@ -40,7 +40,7 @@ pub const USAGE: u8 = 2;
 pub const HELP: &str = "\
 Exit codes:
   0    done; with --wait or watch: every job succeeded (after `cancel`: it has ended)
-  1    the server could not be reached, or refused
+  1    the server could not be reached, or refused; of several jobs, at least one
   2    wrong use of the command
   3    a job failed
   4    a job was cancelled

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
@@ -14,12 +14,15 @@ use super::{
     Client, Run,
     api::Call,
     confirm::confirm,
+    error::Error,
     exit::{Exit, HELP, Usage},
     job_view::Job,
     output::Item,
     text::{count, parse_duration},
     wait::{self, Aim, Show, Wait},
 };
+use crate::console;
+
 #[derive(Subcommand)]
 pub enum Jobs {
     /// List jobs, newest first.
@@ -179,19 +182,28 @@ impl Change {
             return self.run_on_filter(client, verb).await;
         }
         let ids: Vec<String> = self.ids.iter().map(Uuid::to_string).collect();
-        let jobs: Vec<Item<Job>> = stream::iter(&ids)
-            .map(|id| async move { client.item(&Call::post(["jobs", id, verb.name()])).await })
+        let answers: Vec<(&String, Result<Item<Job>, Error>)> = stream::iter(&ids)
+            .map(|id| async move { (id, client.item(&Call::post(["jobs", id, verb.name()])).await) })
             .buffered(4)
-            .try_collect()
-            .await?;
-        if self.wait.wait {
-            let exit = wait::for_jobs(client, &ids, self.wait.timeout, verb.aim(), Show::Ends).await?;
-            return Ok(exit.into());
+            .collect()
+            .await;
+        let mut changed = Vec::new();
+        for (id, answer) in answers {
+            match answer {
+                Ok(job) => {
+                    if !self.wait.wait {
+                        client.output.done(&job, verb.sentence(&job.view));
+                    }
+                    changed.push(id.clone());
+                }
+                Err(error) => console::say(error.told_of(format_args!("job {id}"))),
+            }
         }
-        for job in &jobs {
-            client.output.done(job, verb.sentence(&job.view));
-        }
-        Ok(Exit::Succeeded.into())
+        let waited = match self.wait.wait && !changed.is_empty() {
+            true => wait::for_jobs(client, &changed, self.wait.timeout, verb.aim(), Show::Ends).await?,
+            false => Exit::Succeeded,
+        };
+        Ok(if changed.len() < ids.len() { ExitCode::FAILURE } else { waited.into() })
     }
 
     async fn run_on_filter(self, client: &Client, verb: Verb) -> Result<ExitCode> {

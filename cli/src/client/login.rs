@@ -57,9 +57,13 @@ impl Login {
             _ => (ask_for_key(&url)?, KeyOrigin::Input),
         };
         let server = Server { url: url.clone(), key: key.clone(), key_origin };
-        // What every key may do: a key that cannot is not worth saving.
+        // That the server knows the key; what it may do there is the key's own business.
         let check = Call::get(["jobs"]).query("limit", Some(1));
-        Api::new(server)?.send::<Box<RawValue>>(&check).await?;
+        match Api::new(server)?.send::<Box<RawValue>>(&check).await {
+            Ok(_) => {}
+            Err(error) if error.is_forbidden() => {}
+            Err(error) => return Err(error.into()),
+        }
         saved.put(&url, key);
         saved.store(&path)?;
         console::result(format_args!("Logged in to {url}; the key is saved in {}", path.display()));

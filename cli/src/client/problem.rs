@@ -33,6 +33,13 @@ impl Problem {
         matches!(self.errors.as_slice(), [only] if detail.ends_with(&only.detail))
     }
 
+    /// What the key would need: the server tells it in its sentence alone.
+    pub fn missing_scope(&self) -> Option<&str> {
+        let (_, scope) = self.detail.as_deref()?.split_once("has no scope ")?;
+        let is_scope = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        (!scope.is_empty() && scope.chars().all(is_scope)).then_some(scope)
+    }
+
     /// What an answer says that is no problem+json, as a proxy's is.
     pub fn of_status(status: reqwest::StatusCode) -> Self {
         let title = status.canonical_reason().unwrap_or("The request failed");
