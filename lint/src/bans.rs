@@ -43,7 +43,8 @@ pub struct Sources {
 }
 
 pub fn check(graph: &Graph, rules: &Rules, sources: &Sources) -> Vec<String> {
-    [denied(graph, rules), duplicates(graph, rules), strange_sources(graph, sources)].concat()
+    [denied(graph, rules), duplicates(graph, rules), wildcards(graph), strange_sources(graph, sources)]
+        .concat()
 }
 
 fn denied(graph: &Graph, rules: &Rules) -> Vec<String> {
@@ -84,6 +85,18 @@ fn duplicates(graph: &Graph, rules: &Rules) -> Vec<String> {
             findings
                 .push(format!("{name} is there more than once: {}", told.collect::<Vec<_>>().join(" and ")));
         }
+    }
+    findings
+}
+
+/// A dependency of ours that takes any version takes any surprise; those by path have none.
+fn wildcards(graph: &Graph) -> Vec<String> {
+    let mut findings = Vec::new();
+    for member in graph.members() {
+        let wild = member.dependencies.iter().filter(|dependency| dependency.is_wildcard());
+        findings.extend(
+            wild.map(|dependency| format!("{} takes any version of {}", member.name, dependency.name)),
+        );
     }
     findings
 }

@@ -45,8 +45,18 @@ pub struct Package {
 pub struct Dependency {
     pub name: String,
     pub rename: Option<String>,
+    /// The versions that will do.
+    pub req: String,
+    /// None: of this workspace, by path.
+    pub source: Option<String>,
     /// `None`, `dev` or `build`.
     pub kind: Option<String>,
+}
+
+impl Dependency {
+    pub fn is_wildcard(&self) -> bool {
+        self.source.is_some() && self.req == "*"
+    }
 }
 
 pub struct Graph {
@@ -90,5 +100,22 @@ impl Graph {
     /// Who names the package in a manifest.
     pub fn dependents(&self, package: &Package) -> impl Iterator<Item = &str> {
         self.dependents.get(&package.id).into_iter().flatten().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_is_a_version_that_says_nothing() {
+        let of = |req: &str, source: Option<&str>| {
+            let source = source.map(str::to_owned);
+            Dependency { name: "a".to_owned(), rename: None, req: req.to_owned(), source, kind: None }
+        };
+        let registry = Some("registry+https://github.com/rust-lang/crates.io-index");
+        assert!(of("*", registry).is_wildcard());
+        assert!(!of("*", None).is_wildcard(), "by path");
+        assert!(!of("^1.2", registry).is_wildcard());
     }
 }
