@@ -1,5 +1,5 @@
 //! The vocabulary that every other crate speaks: ids, who acts, kinds of errors, pages, secrets,
-//! configuration, telemetry. No SQL, no HTTP, no nouns of the domain.
+//! spans of time, configuration, telemetry. No SQL, no HTTP, no nouns of the domain.
 
 pub mod actor;
 pub mod config;
@@ -7,6 +7,7 @@ pub mod error;
 pub mod ids;
 pub mod sealed;
 pub mod secret;
+pub mod span;
 pub mod telemetry;
 
 pub use actor::{Actor, Creator, Role};

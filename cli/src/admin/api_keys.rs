@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
-use streamspace_common::{Role, Secret};
+use streamspace_common::{Role, Secret, span};
 use streamspace_domain::{
     api_keys::{self, NewApiKey, Owner},
     identity,
@@ -111,9 +111,6 @@ impl Create {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::Span = text.parse().map_err(|error| format!("{error}"))?;
-    // A day is 24 hours here: a key does not know where it is used.
-    let time =
-        span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
-    time.try_into().map_err(|_| "expected a time to come".to_owned())
+    let time = span::parse(text).filter(|time| !time.is_zero());
+    time.ok_or_else(|| "expected a time to come, such as 90d or 12h".to_owned())
 }

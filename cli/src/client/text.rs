@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use jiff::{Span, SpanRelativeTo, Timestamp};
+use jiff::Timestamp;
+use streamspace_common::span;
 
 /// `3m ago`, `in 2h`, `now`.
 pub fn relative(at: Timestamp, now: Timestamp) -> String {
@@ -72,10 +73,7 @@ pub fn clean_lines(text: &str) -> String {
 
 /// Reads `30s`, `5m`, `1h 30m`, `2d`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let expected = || format!("expected a time such as 30s, 5m or 1h30m, got {text:?}");
-    let span: Span = text.trim().parse().map_err(|_| expected())?;
-    let span = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| expected())?;
-    Duration::try_from(span).map_err(|_| expected())
+    span::parse(text).ok_or_else(|| format!("expected a time such as 30s, 5m or 1h30m, got {text:?}"))
 }
 
 #[cfg(test)]
