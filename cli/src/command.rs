@@ -14,6 +14,7 @@ use crate::{
     doctor::Doctor,
     migrate,
     roles::{Role, Roles},
+    settings::{Listening, NoFlags, Working},
     up,
 };
 
@@ -30,11 +31,11 @@ enum Command {
     /// Run everything in one process, with a PostgreSQL of its own unless a database is configured.
     Up(up::Up),
     /// Run the HTTP API.
-    Api(Role),
+    Api(Role<Listening>),
     /// Run a worker: it executes jobs.
-    Worker(Role),
+    Worker(Role<Working>),
     /// Run a scheduler: it starts jobs at their times.
-    Scheduler(Role),
+    Scheduler(Role<NoFlags>),
     /// Bring the database to this release's schema.
     Migrate(migrate::Migrate),
     /// What is configured, and what is wrong with it.

@@ -30,7 +30,23 @@ pub struct Settings {
     set: Vec<(String, String)>,
 }
 
-/// The flags of a command that listens.
+/// Flags of one command that stand for settings.
+pub trait Flags: Args {
+    /// Those that were given.
+    fn given(&self) -> Vec<(&'static str, String)>;
+}
+
+/// Of a command that has none.
+#[derive(Args, Clone, Debug, Default)]
+pub struct NoFlags {}
+
+impl Flags for NoFlags {
+    fn given(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+}
+
+/// Of a command that listens.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Configuration")]
 pub struct Listening {
@@ -42,16 +58,40 @@ pub struct Listening {
     port: Option<String>,
 }
 
+impl Flags for Listening {
+    fn given(&self) -> Vec<(&'static str, String)> {
+        given([("server.host", &self.host), ("server.port", &self.port)])
+    }
+}
+
+/// Of a command that runs jobs.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Configuration")]
+pub struct Working {
+    /// Jobs that this process runs at a time
+    #[arg(long, value_name = "COUNT")]
+    concurrency: Option<String>,
+}
+
+impl Flags for Working {
+    fn given(&self) -> Vec<(&'static str, String)> {
+        given([("jobs.concurrency", &self.concurrency)])
+    }
+}
+
+fn given<const N: usize>(flags: [(&'static str, &Option<String>); N]) -> Vec<(&'static str, String)> {
+    flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
+}
+
 impl Settings {
     /// Reads everything, or says all that is wrong with it.
     pub fn read(&self) -> Result<Config, Problems> {
-        self.read_listening(&Listening::default())
+        self.read_with(Vec::new())
     }
 
-    fn read_listening(&self, listening: &Listening) -> Result<Config, Problems> {
+    fn read_with(&self, given: Vec<(&'static str, String)>) -> Result<Config, Problems> {
         let mut flags: BTreeMap<String, String> = self.set.iter().cloned().collect();
-        let listening = [("server.host", &listening.host), ("server.port", &listening.port)];
-        flags.extend(listening.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
+        flags.extend(given.into_iter().map(|(key, value)| (key.to_owned(), value)));
         if let Some(dir) = &self.data_dir {
             flags.insert("server.data_dir".to_owned(), dir.to_string_lossy().into_owned());
         }
@@ -68,11 +108,11 @@ impl Settings {
 
     /// As `read`, for a command that goes on to work with it: starts the log.
     pub fn load(&self) -> Result<Config> {
-        self.load_listening(&Listening::default())
+        self.load_with(Vec::new())
     }
 
-    pub fn load_listening(&self, listening: &Listening) -> Result<Config> {
-        let config = self.read_listening(listening)?;
+    pub fn load_with(&self, given: Vec<(&'static str, String)>) -> Result<Config> {
+        let config = self.read_with(given)?;
         telemetry::start_log(&config.log);
         for notice in &config.notices {
             warn!("{notice}");

@@ -1,6 +1,6 @@
 //! `streamspace up`: everything in one process.
 //!
-//! The order matters: the database runs before anything asks it, the schema is current before a role
+//! The order matters: whoever watches the process can ask it from the start, the database runs before anything asks it, the schema is current before a role
 //! starts, and at the end jobs drain before the database stops.
 
 use std::process::ExitCode;
@@ -18,8 +18,8 @@ use crate::{
     embedded::{self, Embedded},
     first_start::{self, AdminKey},
     migrate,
-    roles::{Process, Roles},
-    settings::{Listening, Settings},
+    roles::{Process, Roles, Watched},
+    settings::{Flags, Listening, Settings, Working},
     signals,
 };
 
@@ -28,12 +28,15 @@ pub struct Up {
     #[command(flatten)]
     listening: Listening,
     #[command(flatten)]
+    working: Working,
+    #[command(flatten)]
     settings: Settings,
 }
 
 impl Up {
     pub async fn run(self) -> Result<ExitCode> {
-        let mut config = self.settings.load_listening(&self.listening)?;
+        let given = [self.listening.given(), self.working.given()].concat();
+        let mut config = self.settings.load_with(given)?;
         let data_dir = DataDir::create(&config.server.data_dir)?;
         config.server.data_dir = data_dir.path().to_owned();
         let lock = data_dir.lock()?;
@@ -41,9 +44,10 @@ impl Up {
             let data_dir = data_dir.clone();
             move || embedded::ask_to_stop(&data_dir)
         })?;
+        let watched = Watched::start(&config, shutdown.clone()).await?;
         match Database::configured(&config)? {
-            Some(database) => work(config, &database, &shutdown).await?,
-            None => with_embedded(config, &data_dir, &lock, &shutdown).await?,
+            Some(database) => work(config, &database, watched, &shutdown).await?,
+            None => with_embedded(config, &data_dir, &lock, watched, &shutdown).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -54,6 +58,7 @@ async fn with_embedded(
     mut config: Config,
     data_dir: &DataDir,
     lock: &Lock,
+    watched: Watched,
     shutdown: &CancellationToken,
 ) -> Result<()> {
     let mut server = tokio::select! {
@@ -66,13 +71,18 @@ async fn with_embedded(
     let database = Database::embedded(server.address());
     config.database.url = Some(database.app_url.clone());
     let outcome = tokio::select! {
-        outcome = work(config, &database, shutdown) => outcome,
+        outcome = work(config, &database, watched, shutdown) => outcome,
         error = server.failed() => return Err(error),
     };
     outcome.and(server.stop().await)
 }
 
-async fn work(config: Config, database: &Database, shutdown: &CancellationToken) -> Result<()> {
+async fn work(
+    config: Config,
+    database: &Database,
+    watched: Watched,
+    shutdown: &CancellationToken,
+) -> Result<()> {
     let options = Options { app_role: database.app_role.as_deref(), ..Options::default() };
     let owner = database.owner()?;
     tokio::select! {
@@ -80,10 +90,10 @@ async fn work(config: Config, database: &Database, shutdown: &CancellationToken)
         () = shutdown.cancelled() => return Ok(()),
     };
     MasterKeys::load_or_generate(&config.master_key_file())?;
-    let process = Process::start(config, Roles::ALL).await?;
+    let process = Process::start(config, Roles::ALL, watched).await?;
     let key = first_start::prepare(&process.queue, &process.config).await?;
     tell(&process.config, key);
-    process.run(shutdown.clone()).await
+    process.run().await
 }
 
 fn tell(config: &Config, key: Option<AdminKey>) {

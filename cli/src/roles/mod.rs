@@ -4,23 +4,32 @@ mod checks;
 mod listen;
 mod schema_gate;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    io,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts};
-use streamspace_common::{
-    Config,
-    telemetry::{self, Metrics},
-};
+use streamspace_common::{Config, telemetry};
 use streamspace_domain::{Ports, identity::People};
 use streamspace_queue::{Ended, Listen, Queue, QueueOptions, Release, retention::Retention};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{database::Database, failure::Advice, settings::Settings, signals};
+use crate::{
+    database::Database,
+    failure::Advice,
+    settings::{Flags, Settings},
+    signals,
+};
 
 /// Which roles a process has.
 #[derive(Clone, Copy, Debug)]
@@ -42,14 +51,16 @@ impl Roles {
 
 /// `streamspace api`, `worker` or `scheduler`.
 #[derive(Args)]
-pub struct Role {
+pub struct Role<F: Flags> {
+    #[command(flatten)]
+    flags: F,
     #[command(flatten)]
     settings: Settings,
 }
 
-impl Role {
+impl<F: Flags> Role<F> {
     pub async fn run(self, roles: Roles) -> Result<ExitCode> {
-        let config = self.settings.load()?;
+        let config = self.settings.load_with(self.flags.given())?;
         if !config.database.is_configured() {
             return Err(Advice::new(
                 "no database is configured",
@@ -58,27 +69,46 @@ impl Role {
             .into());
         }
         let shutdown = signals::shutdown(|| {})?;
-        let process = Process::start(config, roles).await?;
-        process.run(shutdown).await?;
+        let watched = Watched::start(&config, shutdown).await?;
+        Process::start(config, roles, watched).await?.run().await?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// A process on its database. Its listeners are bound, so what it serves can be told.
+/// A process that those who watch it can ask how it is, from its first moment: before there is a
+/// database it lives and is not ready.
+pub struct Watched {
+    shutdown: CancellationToken,
+    checks: Checks,
+    queue: Arc<OnceLock<Queue>>,
+    admin: JoinHandle<io::Result<()>>,
+    /// When the admin listener ends, which is last.
+    over: CancellationToken,
+}
+
+impl Watched {
+    pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Self> {
+        let listener = listen::bind(config.server.admin_address(), "server.admin_port").await?;
+        let queue = Arc::default();
+        let checks = checks::of(&queue, config, &shutdown);
+        let over = CancellationToken::new();
+        let serving = streamspace_admin::serve(listener, checks.clone(), telemetry::metrics(), over.clone());
+        Ok(Self { shutdown, checks, queue, admin: tokio::spawn(serving), over })
+    }
+}
+
+/// A process on its database. Its public port is bound, so what it serves can be told.
 pub struct Process {
     pub config: Config,
     pub queue: Queue,
     roles: Roles,
-    metrics: Metrics,
-    admin: TcpListener,
+    watched: Watched,
     public: Option<TcpListener>,
 }
 
 impl Process {
-    /// Makes the connections' pool and binds the ports; nothing is asked of the database yet.
-    pub async fn start(mut config: Config, roles: Roles) -> Result<Self> {
-        let metrics = telemetry::metrics();
-        let admin = listen::bind(config.server.admin_address(), "server.admin_port").await?;
+    /// Makes the connections' pool and binds the public port; nothing is asked of the database yet.
+    pub async fn start(mut config: Config, roles: Roles, watched: Watched) -> Result<Self> {
         let public = match roles.api {
             true => Some(listen::bind(config.server.address(), "server.port").await?),
             false => None,
@@ -95,16 +125,14 @@ impl Process {
                 redis_url: config.redis.url.as_ref().map(|url| url.expose().clone()),
             },
         )?;
-        Ok(Self { config, queue, roles, metrics, admin, public })
+        watched.queue.set(queue.clone()).ok().context("a process has one queue")?;
+        Ok(Self { config, queue, roles, watched, public })
     }
 
-    /// Works until `shutdown`, then drains: no more requests and claims, running jobs go on for a
-    /// while, and only then the admin listener and the connections end.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let checks = checks::of(&self.queue, &self.config, &shutdown);
-        let over = CancellationToken::new();
-        let admin =
-            tokio::spawn(streamspace_admin::serve(self.admin, checks.clone(), self.metrics, over.clone()));
+    /// Works until it is told to stop, then drains: no more requests and claims, running jobs go on
+    /// for a while, and only then the admin listener and the connections end.
+    pub async fn run(self) -> Result<()> {
+        let Watched { shutdown, checks, admin, over, .. } = self.watched;
         let ready = tokio::select! {
             ready = schema_gate::wait(&self.queue) => ready.map(|()| true),
             () = shutdown.cancelled() => Ok(false),

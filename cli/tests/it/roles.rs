@@ -4,7 +4,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use streamspace_testkit::{Postgres, Process, Program, eventually, free_port};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
 
 use crate::installation::{DEADLINE, Installation, streamspace};
@@ -38,6 +38,12 @@ async fn answers(port: u16, path: &str, expected: &str) {
     .await;
 }
 
+async fn doctor(url: &str, port: u16) -> String {
+    let port = port.to_string();
+    let doctor = streamspace().args(["doctor", "--database-url", url]).env("STREAMSPACE_SERVER_PORT", port);
+    doctor.run(DEADLINE).await.unwrap().1
+}
+
 async fn stops(process: Process) {
     process.term();
     assert!(process.exited(DEADLINE).await.success(), "{}", process.output());
@@ -68,6 +74,60 @@ async fn a_role_that_waits_can_be_stopped() {
     process.line("not ready: the database cannot be reached", DEADLINE).await;
     answers(port, "/health/ready", "503 ").await;
     stops(process).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_migrations_lives_and_is_not_ready() {
+    let database = Postgres::shared().await.database().await.unwrap();
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    // The lock of whoever migrates.
+    connection.execute("select pg_advisory_lock(x'53747265616d5370'::bigint)").await.unwrap();
+    let installation = Installation::fresh("waits");
+    let port = free_port().unwrap();
+    let up = installation.command(&["up", "--database-url", database.url(), "--concurrency", "3"]);
+    let up = up.env("STREAMSPACE_SERVER_ADMIN_PORT", port.to_string()).start().unwrap();
+    answers(port, "/health/live", "200 OK").await;
+    answers(port, "/health/ready", "503 ").await;
+    answers(port, "/health/ready", "being started or migrated").await;
+    assert!(!up.output().contains("runs at"), "{}", up.output());
+    connection.close().await.unwrap();
+    answers(port, "/health/ready", "200 OK").await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let concurrency: i32 = eventually(DEADLINE, "the worker signs on", async || {
+        sqlx::query_scalar("select concurrency from workers").fetch_optional(&mut connection).await.ok()?
+    })
+    .await;
+    assert_eq!(concurrency, 3);
+    stops(up).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_takes_its_flags() {
+    let database = Postgres::shared().await.database().await.unwrap();
+    migrate(database.url()).await;
+    let port = free_port().unwrap();
+    let api = role("api", database.url(), 0);
+    let api = api.args(["--host", "127.0.0.1", "--port", &port.to_string()]).start().unwrap();
+    answers(port, "/health", "200 OK").await;
+    assert!(doctor(database.url(), port).await.contains("pass  api "));
+    stops(api).await;
+    assert!(doctor(database.url(), port).await.contains("skip  api "));
+    // Somebody else's server is no API.
+    let other = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = other.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = other.accept().await.unwrap();
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.ok();
+    });
+    let output = doctor(database.url(), port).await;
+    assert!(output.contains("FAIL  api ") && output.contains("is not StreamSpace"), "{output}");
+    assert!(output.contains("pass  reads and writes"), "{output}");
+    serving.abort();
+    let (status, output) =
+        role("worker", database.url(), 0).args(["--concurrency", "0"]).run(DEADLINE).await.unwrap();
+    assert!(!status.success() && output.contains("jobs.concurrency (from flag)"), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
