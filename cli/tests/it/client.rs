@@ -157,6 +157,38 @@ async fn a_login_is_checked_kept_for_its_owner_and_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_with_one_scope_logs_in_and_is_told_which_it_lacks() {
+    let person = Person::new().await;
+    let file = person.home.path().join("writer.key");
+    let create = ["admin", "api-keys", "create", "writer", "--role", "operator", "--scope", "jobs.write"];
+    let create = [&create[..], &["--key-file", file.to_str().unwrap()]].concat();
+    let (status, output) = person.server.installation.run(&create).await;
+    assert!(status.success(), "{output}");
+
+    let accepted = person.logs_in(&fs::read_to_string(&file).unwrap()).await;
+    assert_eq!(accepted.code, 0, "{}", accepted.err);
+    let refused = person.says(&["jobs", "list"]).await;
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("hint: ") && refused.err.contains("--scope jobs.read"), "{}", refused.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_jobs_each_says_how_its_change_went() {
+    let person = Person::logged_in().await;
+    let _alone = QUEUE.lock().await;
+    let job = person.stuck_job().await;
+    let missing = "01939c5e-0000-7000-8000-000000000000";
+    let said = person.says(&["jobs", "cancel", missing, &job]).await;
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains(missing) && !said.err.contains(&job), "{}", said.err);
+    assert!(said.out.contains(&job) && !said.out.contains(missing), "{}", said.out);
+    let said = person.says(&["jobs", "cancel", &job, missing, "--wait"]).await;
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.out.contains(&job), "{}", said.out);
+    person.succeeds(&["queues", "resume", "maintenance"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn scripts_bring_server_and_key_in_the_environment() {
     let person = Person::new().await;
     let mut command = person.command(&["queues", "list", "-q"]);
