@@ -10,6 +10,7 @@
 //! 6. [`request`], [`mod@router`] — what surrounds every request, and how it is put together.
 
 pub mod access;
+mod address;
 pub mod caller;
 pub mod extract;
 pub mod idempotency;

@@ -2,26 +2,28 @@
 //! turned into a problem, and the headers that every answer has.
 
 use std::{
+    net::IpAddr,
     panic::AssertUnwindSafe,
     time::{Duration, Instant},
 };
 
 use axum::{
-    extract::{ConnectInfo, MatchedPath, Request},
+    extract::{ConnectInfo, MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use streamspace_admin::Peer;
-use streamspace_common::{TenantId, UserId};
+use streamspace_common::{TenantId, UserId, config::Networks};
 use tracing::{error, info};
 use uuid::Uuid;
 
 use crate::{
-    access,
+    access, address,
     problem::{ApiError, CONTENT_TYPE, Problem},
     routes::jobs,
+    state::Api,
 };
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -35,13 +37,14 @@ pub struct Asked {
 }
 
 /// The outermost layer.
-pub async fn observe(mut request: Request, next: Next) -> Response {
+pub async fn observe(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let start = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
-    let context = context(&request);
+    let context = context(&request, api.trusted_proxies.as_ref());
     let id = context.id.clone().unwrap_or_default();
+    let address = context.address;
     request.extensions_mut().insert(context);
 
     let mut response = complete(next.run(request).await, &path, &id);
@@ -49,7 +52,7 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    log(&method, route.as_deref(), &response, start.elapsed(), &id);
+    log(&method, route.as_deref(), &response, start.elapsed(), &id, address);
     response
 }
 
@@ -63,13 +66,14 @@ pub async fn catch(request: Request, next: Next) -> Response {
     })
 }
 
-fn context(request: &Request) -> streamspace_queue::Request {
+fn context(request: &Request, proxies: Option<&Networks>) -> streamspace_queue::Request {
     let header = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
     let id = header(REQUEST_ID).filter(|id| is_sane_id(id)).map(str::to_owned);
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0.0.ip());
     streamspace_queue::Request {
         id: Some(id.unwrap_or_else(|| Uuid::now_v7().to_string())),
         traceparent: header(TRACEPARENT).filter(|trace| is_traceparent(trace)).map(str::to_owned),
-        address: request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0.0.ip()),
+        address: peer.map(|peer| address::of_client(peer, request.headers(), proxies)),
     }
 }
 
@@ -137,7 +141,14 @@ fn dress(headers: &mut HeaderMap, path: &str) {
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
-fn log(method: &Method, route: Option<&str>, response: &Response, took: Duration, id: &str) {
+fn log(
+    method: &Method,
+    route: Option<&str>,
+    response: &Response,
+    took: Duration,
+    id: &str,
+    address: Option<IpAddr>,
+) {
     let status = response.status().as_u16();
     let asked = response.extensions().get::<Asked>();
     // What matches no route is a stranger's text: it is not repeated, and is one time series.
@@ -150,6 +161,7 @@ fn log(method: &Method, route: Option<&str>, response: &Response, took: Duration
         status,
         duration_ms = took.as_secs_f64() * 1000.0,
         request_id = id,
+        address = address.map(tracing::field::display),
         tenant,
         user,
         "{method} {route} {status} in {took:.1?}"

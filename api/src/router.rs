@@ -43,7 +43,7 @@ pub fn router(api: Api) -> Router {
         .layer(from_fn_with_state(api.clone(), access::gate))
         .layer(DefaultBodyLimit::max(api.body_limit))
         .layer(from_fn(request::catch))
-        .layer(from_fn(request::observe))
+        .layer(from_fn_with_state(api.clone(), request::observe))
         // Outside of whatever may put another body in.
         .layer(compression())
         .with_state(api)

@@ -3,7 +3,7 @@
 use std::{ops::Deref, sync::Arc};
 
 use streamspace_admin::Checks;
-use streamspace_common::Config;
+use streamspace_common::{Config, config::Networks};
 use streamspace_domain::api_keys::Keys;
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,7 @@ pub struct Inner {
     pub(crate) limits: HourlyLimits,
     pub(crate) watcher: Watcher,
     pub(crate) body_limit: usize,
+    pub(crate) trusted_proxies: Option<Networks>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -58,6 +59,7 @@ impl Api {
             checks,
             keys,
             limits: HourlyLimits::default(),
+            trusted_proxies: config.server.trusted_proxies.clone(),
             body_limit: config.server.body_limit.as_usize(),
             stop,
         }))

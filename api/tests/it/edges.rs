@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::json;
+use streamspace_common::{Config, config::ServerConfig};
 use streamspace_testkit::eventually;
 
 use crate::app::{Answer, App, any_id};
@@ -164,4 +165,23 @@ async fn a_key_has_its_hour() {
     assert!(refused.header("retry-after").parse::<u64>().unwrap() > 3500);
     assert!(refused.header("ratelimit").starts_with("\"hour\";r=0;"));
     app.get(owner, "/api/v1/jobs").await.expect(200);
+}
+
+#[tokio::test]
+async fn the_audit_has_the_address_that_our_own_proxy_tells() {
+    let trusted_proxies = Some("127.0.0.0/8, 10.0.0.0/8".parse().unwrap());
+    let behind =
+        Config { server: ServerConfig { trusted_proxies, ..Default::default() }, ..Default::default() };
+    for (config, expected) in [(behind, "203.0.113.9"), (Config::default(), "127.0.0.1")] {
+        let app = App::start_with(config).await;
+        let create = app
+            .request(&app.ours.owner, Method::POST, "/api/v1/schedules")
+            .header("x-forwarded-for", "192.0.2.66, 203.0.113.9")
+            .header("x-forwarded-for", "10.0.0.1")
+            .json(&crate::access::schedule("from-afar"));
+        Answer::of(create).await.expect(201);
+        let told =
+            format!("select count(*) from audit where action = 'schedules.create' and ip = '{expected}'");
+        assert_eq!(app.count(&told).await, 1, "{expected}");
+    }
 }

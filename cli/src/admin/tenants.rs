@@ -19,9 +19,9 @@ pub struct Create {
     /// Its name in addresses, such as acme [default: made from the name]
     #[arg(long)]
     slug: Option<String>,
-    /// free, standard or enterprise
-    #[arg(long, default_value = "free")]
-    tier: Tier,
+    /// free, standard or enterprise [default: tenants.default_tier]
+    #[arg(long)]
+    tier: Option<Tier>,
     #[arg(long, value_name = "EMAIL")]
     contact_email: Option<String>,
     #[arg(long, value_name = "EMAIL")]
@@ -47,7 +47,7 @@ impl Create {
             name: self.name,
             slug: self.slug,
             contact_email: self.contact_email,
-            tier: self.tier,
+            tier: self.tier.unwrap_or_else(|| config.tenants.default_tier.into()),
             owner: NewOwner { email: self.owner_email, name: self.owner_name, platform_admin: false },
         };
         let (tenant, owner) =

@@ -40,6 +40,15 @@ async fn further_tenants_and_keys_are_made_beside_a_running_installation() {
     assert!(status.success() && output.contains("tenant acme-co "), "{output}");
     let (status, output) = installation.run(&create).await;
     assert!(!status.success() && output.contains("is taken"), "{output}");
+    let standard = ["admin", "tenants", "create", "Beta", "--owner-email", "bea@beta.test"];
+    let standard = [&standard[..], &["--set", "tenants.default_tier=standard"]].concat();
+    assert!(installation.run(&standard).await.0.success());
+    let tiers: String =
+        sqlx::query_scalar("select string_agg(slug || ' ' || tier, ', ' order by slug) from tenants where slug in ('acme-co', 'beta')")
+            .fetch_one(&mut installation.connect().await)
+            .await
+            .unwrap();
+    assert_eq!(tiers, "acme-co free, beta standard");
 
     let key = ["admin", "api-keys", "create", "ci", "--tenant", "acme-co"];
     let of_owner = [&key[..], &["--user", "ann@acme.test", "--expires-in", "90d"]].concat();

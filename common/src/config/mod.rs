@@ -8,11 +8,13 @@ mod check;
 mod database;
 mod jobs;
 mod log;
+mod networks;
 mod problems;
 mod reader;
 mod reference;
 mod section;
 mod server;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -23,11 +25,13 @@ pub use self::{
     database::{DatabaseConfig, SslMode},
     jobs::JobsConfig,
     log::{LogConfig, LogFormat, LogLevel},
+    networks::Networks,
     problems::{Problem, Problems},
     reader::{Origin, Sources},
     reference::Effective,
     section::Key,
     server::{Environment, ServerConfig},
+    tenants::{TenantsConfig, Tier},
     value::ByteSize,
 };
 use self::{reader::Reader, section::Section, section::section};
@@ -90,6 +94,7 @@ config! {
     database: DatabaseConfig,
     redis: RedisConfig,
     security: SecurityConfig,
+    tenants: TenantsConfig,
     limits: LimitsConfig,
     jobs: JobsConfig,
     log: LogConfig,

@@ -8,6 +8,7 @@ use std::{
 use url::Url;
 
 use super::{
+    networks::Networks,
     section::section,
     value::{ByteSize, home, words},
 };
@@ -34,6 +35,8 @@ section! {
         admin_host: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         /// Port of the admin listener; 0 takes a free one.
         admin_port: u16 = 9464;
+        /// Proxies in front of the public port, by network: `10.0.0.0/8,192.0.2.7`. A request that comes through them alone is the address's that the nearest of them that is not ours names in `X-Forwarded-For`; from everyone else that header is not believed.
+        trusted_proxies: Option<Networks> = None;
         /// Largest body that a request may have.
         body_limit: ByteSize = ByteSize::mib(1);
         /// Logs in detail what the product itself does, unless `log.level` is set. Refused in production: details are about people.

@@ -27,6 +27,17 @@ impl Tier {
     }
 }
 
+impl From<streamspace_common::config::Tier> for Tier {
+    fn from(tier: streamspace_common::config::Tier) -> Self {
+        use streamspace_common::config::Tier as Configured;
+        match tier {
+            Configured::Free => Self::Free,
+            Configured::Standard => Self::Standard,
+            Configured::Enterprise => Self::Enterprise,
+        }
+    }
+}
+
 impl std::str::FromStr for Tier {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
