@@ -137,6 +137,19 @@ pub async fn retry(tx: &mut Tx, scope: Scope, id: JobId) -> Result<JobRow, Contr
 /// answers how many.
 async fn retry_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u64> {
     let (tenant, user, creator) = scope.columns();
+    // Keys that protect nothing any more. Those of other jobs are not locked: their ends delete them.
+    sqlx::query!(
+        "delete from job_keys where (tenant_id, kind, key) in (
+           select k.tenant_id, k.kind, k.key from jobs j
+           join job_keys k on k.tenant_id = j.tenant_id and k.kind = j.kind and k.key = j.unique_key
+           where j.id = any($1) and j.unique_mode in (1, 2) and j.state in ('failed', 'cancelled')
+             and k.until <= queue.now()
+           order by k.tenant_id, k.kind, k.key for update of k skip locked)
+         and until <= queue.now()",
+        ids,
+    )
+    .execute(tx.conn().await?)
+    .await?;
     let rows = sqlx::query!(
         r#"with target as materialized (
              select id, tenant_id, kind, unique_key, unique_mode from jobs
@@ -145,11 +158,10 @@ async fn retry_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u6
                and ($4::uuid is null or creator_id = $4)
              order by id for no key update),
            taken as (
-             insert into job_keys as k (tenant_id, kind, key, job_id)
+             insert into job_keys (tenant_id, kind, key, job_id)
              select distinct on (tenant_id, kind, unique_key) tenant_id, kind, unique_key, id
              from target where unique_mode in (1, 2) order by tenant_id, kind, unique_key, id
-             on conflict (tenant_id, kind, key) do update set job_id = excluded.job_id, until = null
-             where k.until <= queue.now() or k.job_id = excluded.job_id
+             on conflict (tenant_id, kind, key) do nothing
              returning job_id)
            update jobs j set state = 'queued', attempt = 0, fence = j.fence + 1, row_version = j.row_version + 1,
                   run_at = queue.now(), order_at = queue.now() - j.priority * interval '1 minute',
@@ -161,7 +173,9 @@ async fn retry_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u6
              and case t.unique_mode when 0 then true
                    when 3 then not exists (select from job_keys k where k.tenant_id = t.tenant_id and k.kind = t.kind
                                              and k.key = t.unique_key and k.job_id <> t.id and k.until > queue.now())
-                   else exists (select from taken where taken.job_id = t.id) end
+                   else exists (select from taken where taken.job_id = t.id)
+                        or exists (select from job_keys k where k.tenant_id = t.tenant_id and k.kind = t.kind
+                                     and k.key = t.unique_key and k.job_id = t.id) end
            returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.lane, j.order_at, j.row_version"#,
         ids,
         tenant,

@@ -183,7 +183,8 @@ pub(crate) async fn enqueue_prepared(
 }
 
 /// Takes the key for `id`, or tells who holds it. The primary key decides races: a second taker
-/// waits for the first one's commit.
+/// waits for the first one's commit. The row of a holder is not locked, for its end deletes it: a
+/// transaction that stays open must not hold that up.
 async fn take_unique_key(
     tx: &mut Tx,
     kind: &str,
@@ -194,35 +195,49 @@ async fn take_unique_key(
     let ttl = unique.ttl.map(|ttl| ttl.as_millis() as i64);
     for _ in 0..8 {
         let conn = tx.conn().await?;
-        let taken = sqlx::query_scalar!(
-            "insert into job_keys as k (tenant_id, kind, key, job_id, until)
+        let inserted = sqlx::query!(
+            "insert into job_keys (tenant_id, kind, key, job_id, until)
              values ($1, $2, $3, $4, queue.now() + $5::bigint * interval '1 ms')
-             on conflict (tenant_id, kind, key) do update set job_id = excluded.job_id, until = excluded.until
-             where k.until <= queue.now()
-             returning 1",
+             on conflict (tenant_id, kind, key) do nothing",
             tenant.0,
             kind,
             unique.key,
             id.0,
             ttl,
         )
-        .fetch_optional(&mut *conn)
+        .execute(&mut *conn)
         .await?;
-        if taken.is_some() {
+        if inserted.rows_affected() > 0 {
             return Ok(None);
         }
-        let holder = sqlx::query_scalar!(
-            r#"select job_id as "id: JobId" from job_keys where tenant_id = $1 and kind = $2 and key = $3"#,
+        let holder = sqlx::query!(
+            r#"select job_id as "id: JobId", coalesce(until <= queue.now(), false) as "expired!" from job_keys
+               where tenant_id = $1 and kind = $2 and key = $3"#,
             tenant.0,
             kind,
             unique.key,
         )
-        .fetch_optional(conn)
+        .fetch_optional(&mut *conn)
         .await?;
-        if let Some(holder) = holder {
-            return Ok(Some(holder));
-        }
         // Released between the two statements: try to take it again.
+        let Some(holder) = holder else { continue };
+        if !holder.expired {
+            return Ok(Some(holder.id));
+        }
+        let inherited = sqlx::query!(
+            "update job_keys set job_id = $4, until = queue.now() + $5::bigint * interval '1 ms'
+             where tenant_id = $1 and kind = $2 and key = $3 and until <= queue.now()",
+            tenant.0,
+            kind,
+            unique.key,
+            id.0,
+            ttl,
+        )
+        .execute(conn)
+        .await?;
+        if inherited.rows_affected() > 0 {
+            return Ok(None);
+        }
     }
     Err(EnqueueError::Contended { key: unique.key.clone() })
 }

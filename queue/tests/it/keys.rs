@@ -1,9 +1,15 @@
 //! Concurrency keys and unique keys.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use streamspace_common::{Actor, JobId};
-use streamspace_queue::{Options, Request};
+use streamspace_queue::{
+    Attempt, Done, Failure, Job, Options, Registry, Request, Unique,
+    control::{self, ControlError},
+    enqueue,
+    inspect::Scope,
+};
 use streamspace_testkit::eventually;
 
 use crate::bed::{Act, Bed, What, act, quick};
@@ -116,4 +122,108 @@ async fn parallel_enqueues_of_one_unique_key_leave_one_job() {
     }
     let ids: std::collections::HashSet<JobId> = tasks.join_all().await.into_iter().flatten().collect();
     assert_eq!((ids.len(), bed.number("select count(*) from jobs").await), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_in_an_open_transaction_holds_up_nobody() {
+    let bed = Bed::new().await;
+    let job = Act { unique: Some("u".into()), ..act(What::Nothing) };
+    let holder = bed.enqueue(job.clone()).await;
+    let mut open = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+    let duplicate = enqueue(&mut open, job).await.expect("enqueued");
+    assert_eq!((duplicate.id, duplicate.duplicate), (holder, true));
+    let worker = bed.worker();
+    bed.becomes(holder, "succeeded").await;
+    // Nor do they wait for each other.
+    let now = control::cancel(&mut open, Scope::Tenant(bed.tenant), holder).await.expect("read");
+    assert_eq!(now.state.as_str(), "succeeded");
+    open.commit().await.expect("committed");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_finds_its_key_held_does_not_hold_up_the_holder() {
+    let bed = Bed::new().await;
+    let scope = Scope::Tenant(bed.tenant);
+    let job = Act { unique: Some("u".into()), ..act(What::Nothing) };
+    let first = bed.enqueue(job.clone()).await;
+    let mut tx = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+    control::cancel(&mut tx, scope, first).await.expect("cancelled");
+    tx.commit().await.expect("committed");
+    let holder = bed.enqueue(job).await;
+    let mut open = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+    let refused = control::retry(&mut open, scope, first).await;
+    assert!(matches!(refused, Err(ControlError::KeyHeld { holder: Some(id) }) if id == holder));
+    let worker = bed.worker();
+    bed.becomes(holder, "succeeded").await;
+    drop(open);
+    let mut tx = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+    control::retry(&mut tx, scope, first).await.expect("the key is free");
+    tx.commit().await.expect("committed");
+    bed.becomes(first, "succeeded").await;
+    worker.stop().await;
+}
+
+/// Has a key for a time.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Timed {
+    kept: bool,
+    ms: u64,
+}
+
+impl Job for Timed {
+    const KIND: &'static str = "test.timed";
+    const QUEUE: &'static str = "test";
+    type Ctx = ();
+
+    fn unique(&self) -> Option<Unique> {
+        let ttl = Duration::from_millis(self.ms);
+        Some(if self.kept { Unique::kept_for("k", ttl) } else { Unique::until_finished("k").at_most(ttl) })
+    }
+
+    async fn run(self, (): &(), _: &Attempt) -> Result<Done, Failure> {
+        Ok(Done::nothing())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_kept_for_a_time_outlives_its_job_and_no_longer() {
+    let bed = Bed::new().await;
+    let registry = Registry::new().register::<Timed>(Arc::new(()));
+    let worker = bed.worker_of(bed.queue.clone(), registry, quick());
+    let job = Timed { kept: true, ms: 2_000 };
+    let first = bed.enqueue(job).await;
+    bed.becomes(first, "succeeded").await;
+    let second = bed.enqueue_with(job, Options::default()).await;
+    assert_eq!((second.id, second.duplicate), (first, true), "the job is over, its key is not");
+    let mut tx = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+    control::delete(&mut tx, Scope::Tenant(bed.tenant), first).await.expect("deleted");
+    tx.commit().await.expect("committed");
+    assert!(bed.enqueue_with(job, Options::default()).await.duplicate, "whatever becomes of the job");
+    eventually(Duration::from_secs(5), "the time is over", async || {
+        (bed.number("select count(*) from job_keys where until > queue.now()").await == 0).then_some(())
+    })
+    .await;
+    let third = bed.enqueue_with(job, Options::default()).await;
+    assert!(!third.duplicate);
+    assert!(bed.enqueue_with(job, Options::default()).await.duplicate, "the time begins anew");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_held_too_long_is_another_jobs() {
+    let bed = Bed::new().await;
+    let job = Timed { kept: false, ms: 300 };
+    let first = bed.enqueue(job).await;
+    assert!(bed.enqueue_with(job, Options::default()).await.duplicate);
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    let long = Timed { ms: 60_000, ..job };
+    let second = bed.enqueue_with(long, Options::default()).await;
+    assert!(!second.duplicate);
+    // The end of the first does not give away what is the second's.
+    let mut tx = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+    control::cancel(&mut tx, Scope::Tenant(bed.tenant), first).await.expect("cancelled");
+    tx.commit().await.expect("committed");
+    let third = bed.enqueue_with(long, Options::default()).await;
+    assert_eq!((third.id, third.duplicate), (second.id, true));
 }
