@@ -28,9 +28,12 @@ pub(crate) async fn wake(
     .await?;
     // A new statement, so a new snapshot: it sees whoever parked while we waited for the mark.
     let woken = sqlx::query!(
-        r#"update jobs set state = 'queued', park_key = null, row_version = row_version + 1,
+        r#"with parked as materialized (
+             select id from jobs where tenant_id = $1 and state = 'parked' and park_key = any($2)
+             order by id for no key update)
+           update jobs set state = 'queued', park_key = null, row_version = row_version + 1,
                 run_at = queue.now(), order_at = queue.now() - priority * interval '1 minute'
-           where tenant_id = $1 and state = 'parked' and park_key = any($2)
+           where id = any (array (select id from parked))
            returning id as "id: JobId", lane, order_at, row_version"#,
         tenant.0,
         events,
@@ -58,17 +61,22 @@ pub(crate) struct Park<'a> {
 
 /// Parks the job, or queues it again if the event came after its claim. `None`: it was not ours.
 pub(crate) async fn park(conn: &mut PgConnection, park: &Park<'_>) -> sqlx::Result<Option<Notices>> {
-    // Locks the event's row until the commit, making it if the event never happened.
+    // Locks the job's row, as every transaction does that changes a job and then tells of an event;
+    // then the event's until the commit, making it if the event never happened.
     let came = sqlx::query_scalar!(
-        r#"insert into job_events as e (tenant_id, key, xid, at) values ($1, $2, '3'::xid8, queue.now())
+        r#"with held as materialized (select from jobs where id = $4 and fence = $5 for no key update)
+           insert into job_events as e (tenant_id, key, xid, at) select $1, $2, '3'::xid8, queue.now() from held
            on conflict (tenant_id, key) do update set at = e.at
            returning not pg_visible_in_snapshot(e.xid, $3::text::pg_snapshot) as "came!""#,
         park.tenant.0,
         park.event,
         park.snapshot,
+        park.job.0,
+        park.fence,
     )
-    .fetch_one(&mut *conn)
+    .fetch_optional(&mut *conn)
     .await?;
+    let Some(came) = came else { return Ok(None) };
     let parked = sqlx::query!(
         r#"with parked as (
              update jobs set
@@ -76,7 +84,7 @@ pub(crate) async fn park(conn: &mut PgConnection, park: &Park<'_>) -> sqlx::Resu
                                   when $3 then 'queued' else 'parked' end)::job_state,
                     finished_at = case when cancel_requested_at is not null then queue.now() end,
                     cancel_stopped_at = case when cancel_requested_at is not null then queue.now() end,
-                    park_key = case when $3 then null else $4 end,
+                    park_key = case when $3 then null else $4 end, lane = queue, unknown_since = null,
                     run_at = case when $3 then queue.now() else queue.now() + $5::bigint * interval '1 ms' end,
                     order_at = queue.now() - priority * interval '1 minute',
                     attempt = attempt - 1, fence = fence + 1, row_version = row_version + 1, boot_id = null

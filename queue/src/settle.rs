@@ -142,6 +142,9 @@ impl Verdict {
 
 /// Ends attempts in any way but success. A job whose cancel was requested ends as cancelled,
 /// whatever its handler wished for next.
+///
+/// One that was claimed from the lane of a kind goes back into its queue's: those that know the kind
+/// may be gone by then, and only who claims it finds out.
 pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<Settled> {
     let ids: Vec<Uuid> = jobs.iter().map(|job| job.job.0).collect();
     let fences: Vec<i64> = jobs.iter().map(|job| job.fence).collect();
@@ -157,9 +160,10 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
                     state = (case queue.verdict(j.cancel_requested_at, u.code) when 1 then 'failed' when 2 then 'cancelled' when 3 then 'retrying'
                                   when 4 then 'snoozed' else 'queued' end)::job_state,
                     attempt = j.attempt - (queue.verdict(j.cancel_requested_at, u.code) in (4, 5, 6))::int,
-                    fence = j.fence + 1, row_version = j.row_version + 1, boot_id = null, park_key = null,
+                    fence = j.fence + 1, row_version = j.row_version + 1, boot_id = null,
+                    park_key = case when queue.verdict(j.cancel_requested_at, u.code) in (5, 6) then j.park_key end,
                     run_at = case when u.code in (3, 4) then queue.now() + u.wait_ms * interval '1 ms' else j.run_at end,
-                    lane = case when queue.verdict(j.cancel_requested_at, u.code) = 6 then j.queue || '/' || j.kind || '@' || j.version else j.lane end,
+                    lane = case when queue.verdict(j.cancel_requested_at, u.code) = 6 then j.queue || '/' || j.kind || '@' || j.version else j.queue end,
                     unknown_since = case when queue.verdict(j.cancel_requested_at, u.code) = 6 then coalesce(j.unknown_since, queue.now()) end,
                     started_at = j.claimed_at + u.start_us * interval '1 us',
                     finished_at = case when queue.verdict(j.cancel_requested_at, u.code) in (1, 2) then queue.now() end,

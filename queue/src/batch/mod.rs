@@ -6,7 +6,7 @@
 //! it failed or was cancelled on its own, the parent finds out when its wait times out and closes
 //! what is left.
 //!
-//! Rows are locked in one order: items, the batch, the parent, the chunk.
+//! Rows are locked in one order: items, the batch, the parent, the chunk, the event that wakes the parent.
 
 mod count;
 

@@ -311,7 +311,10 @@ async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
            update jobs j set
                   state = (case when j.cancel_requested_at is not null then 'cancelled'
                                 when j.attempt >= j.max_attempts then 'failed' else 'queued' end)::job_state,
-                  fence = j.fence + 1, row_version = j.row_version + 1, boot_id = null, park_key = null,
+                  fence = j.fence + 1, row_version = j.row_version + 1, boot_id = null,
+                  lane = j.queue, unknown_since = null,
+                  park_key = case when j.cancel_requested_at is null and j.attempt < j.max_attempts
+                                  then j.park_key end,
                   finished_at = case when j.cancel_requested_at is not null or j.attempt >= j.max_attempts
                                      then queue.now() end,
                   cancel_stopped_at = case when j.cancel_requested_at is not null then queue.now() end,

@@ -192,6 +192,10 @@ pub enum What {
     Park {
         timeout_ms: u64,
     },
+    /// Works for this long before it looks and parks.
+    ParkAfter(u64),
+    /// Parks for a moment; when nothing has come, waits to be stopped, once.
+    WaitAfterTimeout,
     /// Waits until it is told to stop, or this long.
     Wait(u64),
     /// Never looks at its token, but has awaits.
@@ -248,15 +252,28 @@ impl Job for Act {
                 if attempt.timed_out_waiting() {
                     return Ok(Done::with("timeout"));
                 }
-                let mut tx = attempt.begin();
-                let happened: i64 = sqlx::query_scalar("select count(*) from effects where what = 'event'")
-                    .fetch_one(tx.conn().await?)
-                    .await?;
-                tx.rollback().await?;
-                if happened > 0 {
-                    return Ok(Done::with("event"));
+                wait_for_event(attempt, timeout_ms).await
+            }
+            What::ParkAfter(ms) => {
+                effect(attempt, "start").await?;
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                wait_for_event(attempt, 60_000).await
+            }
+            What::WaitAfterTimeout => {
+                let before = attempt.checkpoint::<bool>().is_some();
+                match (attempt.timed_out_waiting(), before) {
+                    (true, true) => Ok(Done::with("timeout")),
+                    (false, true) => Ok(Done::with("forgotten")),
+                    (false, false) => {
+                        Err(Failure::Park { event: "it".into(), timeout: Duration::from_millis(50) })
+                    }
+                    (true, false) => {
+                        attempt.set_checkpoint(true).await?;
+                        effect(attempt, "waits").await?;
+                        attempt.cancel.cancelled().await;
+                        Err(Failure::Cancelled)
+                    }
                 }
-                Err(Failure::Park { event: "it".into(), timeout: Duration::from_millis(timeout_ms) })
             }
             What::Wait(ms) => {
                 RUNNING.fetch_add(1, Ordering::SeqCst);
@@ -304,6 +321,18 @@ impl Job for Act {
             },
         }
     }
+}
+
+async fn wait_for_event(attempt: &Attempt, timeout_ms: u64) -> Result<Done, Failure> {
+    let mut tx = attempt.begin();
+    let happened: i64 = sqlx::query_scalar("select count(*) from effects where what = 'event'")
+        .fetch_one(tx.conn().await?)
+        .await?;
+    tx.rollback().await?;
+    if happened > 0 {
+        return Ok(Done::with("event"));
+    }
+    Err(Failure::Park { event: "it".into(), timeout: Duration::from_millis(timeout_ms) })
 }
 
 async fn effect(attempt: &Attempt, what: &str) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use streamspace_queue::{Attempt, Done, Failure, Job, Options, Release, enqueue};
+use streamspace_queue::{Attempt, Backoff, Done, Failure, Job, Options, Release, WorkerOptions, enqueue};
 use streamspace_testkit::{eventually, holds_for};
 
 use crate::bed::{Bed, What, act, quick, registry};
@@ -110,6 +110,53 @@ async fn a_kind_that_only_newer_workers_know_waits_for_one() {
     bed.becomes(id, "succeeded").await;
     old.stop().await;
     new.stop().await;
+}
+
+/// Never succeeds, and is tried again and again.
+#[derive(Serialize, Deserialize)]
+struct Novel;
+
+impl Job for Novel {
+    const KIND: &'static str = "test.novel";
+    const QUEUE: &'static str = "test";
+    const ATTEMPTS: i32 = 10_000;
+    const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), cap: Duration::from_millis(50) };
+    type Ctx = ();
+    async fn run(self, (): &(), _: &Attempt) -> Result<Done, Failure> {
+        Err(Failure::retry("again"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_whose_workers_are_rolled_back_waits_as_long_as_it_may_and_fails() {
+    let bed = Bed::new().await;
+    let unknown_after = Duration::from_secs(3);
+    let old = bed.worker_with(WorkerOptions { unknown_after, ..quick() });
+    let newer = bed.another_queue(Release(2));
+    let mut tx = newer.begin(streamspace_common::Actor::system(bed.tenant), Default::default());
+    let id = enqueue(&mut tx, Novel).await.expect("enqueued").id;
+    tx.commit().await.expect("committed");
+    eventually(Duration::from_secs(5), "it is handed back", async || {
+        (bed.job(id).await["lane"] == "test/test.novel@1").then_some(())
+    })
+    .await;
+    let new = bed.worker_of(newer, registry().register::<Novel>(Arc::new(())), quick());
+    eventually(Duration::from_secs(5), "it is tried", async || {
+        (bed.job(id).await["attempt"].as_i64() > Some(1)).then_some(())
+    })
+    .await;
+    new.stop().await;
+    eventually(Duration::from_secs(5), "it is handed back again", async || {
+        let job = bed.job(id).await;
+        (job["lane"] == "test/test.novel@1" && !job["unknown_since"].is_null()).then_some(())
+    })
+    .await;
+    let waits = Duration::from_millis(1_500);
+    holds_for(waits, "the old worker hopes for a new one", async || bed.state(id).await == "queued").await;
+    let job = bed.becomes(id, "failed").await;
+    let last = job["errors"].as_array().and_then(|errors| errors.last()).expect("an error");
+    assert_eq!(last["kind"], serde_json::json!("unknown_kind"));
+    old.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

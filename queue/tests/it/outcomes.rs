@@ -131,6 +131,69 @@ async fn no_event_is_slept_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_changes_a_job_and_tells_its_event_does_not_deadlock_with_its_parking() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let id = bed.enqueue(act(What::ParkAfter(300))).await;
+    streamspace_testkit::eventually(Duration::from_secs(5), "it works", async || {
+        (!bed.effects(id).await.is_empty()).then_some(())
+    })
+    .await;
+    let mut tx = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+    let conn = tx.conn().await.expect("a connection");
+    sqlx::query("update jobs set row_version = row_version + 1 where id = $1")
+        .bind(id.0)
+        .execute(&mut *conn)
+        .await
+        .expect("changed");
+    sqlx::query("insert into effects (job, what) values (gen_random_uuid(), 'event')")
+        .execute(conn)
+        .await
+        .expect("inserted");
+    tx.happened("it");
+    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+    streamspace_testkit::eventually(Duration::from_secs(5), "it parks", async || {
+        (bed.number(waiting).await > 0).then_some(())
+    })
+    .await;
+    // Long enough that a deadlock would be this transaction's to find.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    tx.commit().await.expect("no deadlock");
+    assert_eq!(bed.becomes(id, "succeeded").await["result"], json!("event"));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waited_in_vain_knows_it_after_a_hand_back_and_a_rescue() {
+    let bed = Bed::new().await;
+    let stopped_at_once = streamspace_queue::WorkerOptions {
+        shutdown_timeout: Duration::ZERO,
+        concurrency: 10,
+        ..crate::bed::quick()
+    };
+    for dies in [false, true] {
+        let worker = bed.worker_with(stopped_at_once.clone());
+        let id = bed.enqueue(act(What::WaitAfterTimeout)).await;
+        streamspace_testkit::eventually(Duration::from_secs(5), "it waits", async || {
+            (!bed.effects(id).await.is_empty()).then_some(())
+        })
+        .await;
+        if dies {
+            bed.execute("delete from workers").await;
+            let job = bed.becomes(id, "succeeded").await;
+            assert_eq!((&job["result"], &job["attempt"]), (&json!("timeout"), &json!(2)));
+            worker.stop().await;
+        } else {
+            worker.stop().await;
+            let next = bed.worker();
+            let job = bed.becomes(id, "succeeded").await;
+            assert_eq!((&job["result"], &job["attempt"]), (&json!("timeout"), &json!(1)));
+            next.stop().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_takes_too_long_is_stopped_and_retried() {
     let bed = Bed::new().await;
     let worker = bed.worker();
