@@ -115,7 +115,8 @@ async fn cancel_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u
     Ok(rows.len() as u64)
 }
 
-/// Queues a failed or cancelled job again, with all its attempts. Its error history stays.
+/// Queues a failed or cancelled job again, with all its attempts. Its error history stays. A batch
+/// goes on with the items that were not begun.
 pub async fn retry(tx: &mut Tx, scope: Scope, id: JobId) -> Result<JobRow, ControlError> {
     let before = inspect::get(tx.conn().await?, scope, id).await?.ok_or(ControlError::NotFound)?;
     if !before.state.may_become(State::Queued) || !before.state.is_terminal() {
@@ -184,6 +185,8 @@ async fn retry_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u6
     )
     .fetch_all(tx.conn().await?)
     .await?;
+    let retried: Vec<_> = rows.iter().map(|row| row.id.0).collect();
+    crate::batch::reopen(tx.conn().await?, &retried).await?;
     let notices: &mut Notices = tx.notices();
     for row in &rows {
         notices.claimable(Lane { name: row.lane.clone(), tenant: row.tenant }, row.order_at.to_jiff());
@@ -203,13 +206,17 @@ async fn key_holder(conn: &mut PgConnection, id: JobId) -> sqlx::Result<Option<J
     .await
 }
 
-/// Deletes a job that is over, with what it left.
+/// Deletes a job that is over, with what it left; a key that is kept for a time is.
 pub async fn delete(tx: &mut Tx, scope: Scope, id: JobId) -> Result<JobRow, ControlError> {
     let conn = tx.conn().await?;
     let job = inspect::get(conn, scope, id).await?.ok_or(ControlError::NotFound)?;
     let deleted = sqlx::query!(
-        "delete from jobs where id = $1 and state in ('succeeded', 'failed', 'cancelled')
-         returning id",
+        "with gone as (
+           delete from jobs where id = $1 and state in ('succeeded', 'failed', 'cancelled') returning id, unique_mode),
+         steps as (delete from job_steps s using gone where s.job_id = gone.id),
+         batches as (delete from job_batches b using gone where b.job_id = gone.id),
+         keys as (delete from job_keys k using gone where gone.unique_mode in (1, 2) and k.job_id = gone.id)
+         select id from gone",
         id.0,
     )
     .fetch_optional(&mut *conn)
@@ -218,14 +225,6 @@ pub async fn delete(tx: &mut Tx, scope: Scope, id: JobId) -> Result<JobRow, Cont
         let now = inspect::get(conn, scope, id).await?.ok_or(ControlError::NotFound)?;
         return Err(ControlError::NotOver(now.state));
     }
-    sqlx::query!(
-        "with steps as (delete from job_steps where job_id = $1),
-              batches as (delete from job_batches where job_id = $1)
-         delete from job_keys where job_id = $1",
-        id.0,
-    )
-    .execute(conn)
-    .await?;
     Ok(job)
 }
 

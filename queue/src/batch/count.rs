@@ -4,8 +4,12 @@
 
 use sqlx::PgConnection;
 use streamspace_common::JobId;
+use uuid::Uuid;
 
 use crate::{attempt::Progress, inspect::BatchCounts, tx::Tx};
+
+/// The step in which the parent makes its chunks.
+pub(super) const CHUNKS_MADE: &str = "chunks";
 
 /// Wakes the parent.
 pub(super) fn ended_event(batch: JobId) -> String {
@@ -88,6 +92,22 @@ pub(super) async fn close(tx: &mut Tx, batch: JobId) -> sqlx::Result<BatchCounts
     .execute(&mut *conn)
     .await?;
     count(conn, batch, 0, i32::MAX).await
+}
+
+/// Begins batches again that were cancelled or failed: what was cancelled is pending, and the parent
+/// makes chunks for what is. What was done stays done, and what failed stays failed.
+pub(crate) async fn reopen(conn: &mut PgConnection, jobs: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with batches as (update job_batches set cancelled = 0 where job_id = any($1) returning job_id),
+              steps as (delete from job_steps s using batches b where s.job_id = b.job_id and s.step = $2)
+         update job_batch_items i set state = 'pending', counted = false
+         from batches b where i.batch_id = b.job_id and i.state = 'cancelled'",
+        jobs,
+        CHUNKS_MADE,
+    )
+    .execute(conn)
+    .await
+    .map(drop)
 }
 
 /// Cancels what has not begun, and counts everything that has ended until now. An item that is

@@ -26,8 +26,8 @@ use crate::{
     registry::Registry,
     tx::Tx,
 };
-pub(crate) use count::cancel_pending;
-use count::{close, count_chunk, ended_event, unfinished_chunks};
+use count::{CHUNKS_MADE, close, count_chunk, ended_event, unfinished_chunks};
+pub(crate) use count::{cancel_pending, reopen};
 
 /// One kind of work over many items. The value is what all items have in common.
 pub trait Batch: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
@@ -146,8 +146,10 @@ impl<B: Batch> Job for Parent<B> {
 
     async fn run(self, _: &B::Ctx, attempt: &Attempt) -> Result<Done, Failure> {
         let batch = attempt.id();
+        // Chunks of a batch that was cancelled may still be stopping when it is run again.
+        wait_for_chunks(attempt).await?;
         attempt
-            .step("chunks", async |tx: &mut Tx| {
+            .step(CHUNKS_MADE, async |tx: &mut Tx| {
                 let total = total(tx.conn().await?, batch).await?;
                 let chunks = (0..total).step_by(CHUNK as usize).map(|from| Chunk {
                     batch: self.batch.clone(),
@@ -164,14 +166,20 @@ impl<B: Batch> Job for Parent<B> {
                 Ok::<_, BatchError>(made)
             })
             .await?;
-        let mut tx = attempt.begin();
-        let unfinished = unfinished_chunks(tx.conn().await?, batch).await?;
-        tx.rollback().await?;
-        if unfinished {
-            return Err(Failure::Park { event: ended_event(batch), timeout: LOOK_AGAIN });
-        }
+        wait_for_chunks(attempt).await?;
         attempt.commit(async |tx: &mut Tx| close(tx, batch).await).await
     }
+}
+
+/// Parks the parent while a chunk is to end.
+async fn wait_for_chunks(parent: &Attempt) -> Result<(), Failure> {
+    let mut tx = parent.begin();
+    let unfinished = unfinished_chunks(tx.conn().await?, parent.id()).await?;
+    tx.rollback().await?;
+    if unfinished {
+        return Err(Failure::Park { event: ended_event(parent.id()), timeout: LOOK_AGAIN });
+    }
+    Ok(())
 }
 
 /// Items of a batch, `from` to `until`.

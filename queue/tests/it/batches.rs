@@ -29,7 +29,27 @@ struct Count {
 #[derive(Default)]
 struct Seen {
     tried: AtomicUsize,
+    /// Items in work: a chunk does one at a time, so that many chunks run.
+    running: AtomicUsize,
+    most: AtomicUsize,
     flaky: Mutex<Vec<u32>>,
+}
+
+/// One item in work.
+struct InWork<'a>(&'a Seen);
+
+impl<'a> InWork<'a> {
+    fn begin(seen: &'a Seen) -> Self {
+        let running = seen.running.fetch_add(1, Ordering::SeqCst) + 1;
+        seen.most.fetch_max(running, Ordering::SeqCst);
+        Self(seen)
+    }
+}
+
+impl Drop for InWork<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Batch for Count {
@@ -41,6 +61,7 @@ impl Batch for Count {
 
     async fn item(&self, seen: &Seen, item: u32, at: &ItemAttempt<'_>) -> Result<ItemDone, Failure> {
         seen.tried.fetch_add(1, Ordering::SeqCst);
+        let _in_work = InWork::begin(seen);
         if item % 100 == 13 {
             return Err(Failure::permanent(format!("{item} brings bad luck")));
         }
@@ -190,16 +211,43 @@ async fn cancelling_stops_what_has_not_begun_and_tells_what_was_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_chunks_run_than_were_asked_for() {
     let bed = Bed::new().await;
-    let running = worker(&bed, &Arc::default());
+    let seen = Arc::new(Seen::default());
+    let running = worker(&bed, &seen);
     let id = start(&bed, 600, 1, BatchOptions { max_concurrency: Some(2), ..BatchOptions::default() }).await;
-    let mut most = 0;
-    eventually(Duration::from_secs(20), "the batch ends", async || {
-        let slots = "select count(*) from job_slots";
-        most = most.max(bed.number(slots).await);
-        job(&bed, id).await.state.is_terminal().then_some(())
+    ends(&bed, id).await;
+    assert_eq!(seen.most.load(Ordering::SeqCst), 2);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_batch_that_is_retried_does_what_was_not_begun() {
+    let bed = Bed::new().await;
+    let seen = Arc::new(Seen::default());
+    let running = worker(&bed, &seen);
+    let id = start(&bed, 300, 10, BatchOptions::default()).await;
+    eventually(Duration::from_secs(10), "some are done", async || {
+        (bed.number(EFFECTS).await > 10).then_some(())
     })
     .await;
-    assert_eq!(most, 2);
+    let mut tx = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+    control::cancel(&mut tx, Scope::Tenant(bed.tenant), id).await.expect("cancelled");
+    tx.commit().await.expect("committed");
+    let counts = eventually(Duration::from_secs(5), "it is cancelled", async || {
+        job(&bed, id).await.batch.filter(|counts| counts.cancelled > 100)
+    })
+    .await;
+    assert!(counts.succeeded < 200, "{counts:?}");
+
+    // At once, while its chunks still stop.
+    let mut tx = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+    let retried = control::retry(&mut tx, Scope::Tenant(bed.tenant), id).await.expect("retried");
+    tx.commit().await.expect("committed");
+    assert_eq!(retried.batch.map(|counts| counts.cancelled), Some(0));
+    let ended = ends(&bed, id).await;
+    assert_eq!(ended.state.as_str(), "succeeded", "{ended:?}");
+    let counts = BatchCounts { total: 300, succeeded: 297, failed: 3, cancelled: 0 };
+    assert_eq!(ended.batch, Some(counts));
+    assert_eq!((bed.number(EFFECTS).await, bed.number(TWICE).await), (297, 0));
     running.stop().await;
 }
 
