@@ -152,7 +152,7 @@ impl Prepared {
             return Err(EnqueueError::TooLarge { kind: kind.to_owned(), size });
         }
         let slots = (!slots.is_empty()).then(|| {
-            let keys: Vec<_> = slots.iter().map(|slot| stored_key(tenant, slot)).collect();
+            let keys: Vec<_> = slots.iter().map(|slot| key_of(tenant, slot)).collect();
             let limits: Vec<_> = slots.iter().map(|slot| slot.limit.to_string()).collect();
             (keys.join(SEPARATOR), limits.join(SEPARATOR))
         });
@@ -161,7 +161,7 @@ impl Prepared {
 }
 
 /// Keys of tenants can't meet: each carries its tenant.
-fn stored_key(tenant: TenantId, slot: &Slot) -> String {
+fn key_of(tenant: TenantId, slot: &Slot) -> String {
     let key = slot.key.replace(SEPARATOR, " ");
     if slot.everywhere { format!("*/{key}") } else { format!("{}/{key}", tenant.0.simple()) }
 }

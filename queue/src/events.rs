@@ -9,20 +9,24 @@
 use sqlx::PgConnection;
 use streamspace_common::{JobId, TenantId};
 
-use crate::notice::{Lane, Notices};
+use crate::{
+    job::stored_key,
+    notice::{Lane, Notices},
+};
 
-/// Marks the events and wakes who is parked for them. `events` is sorted.
+/// Marks the events and wakes who is parked for them.
 pub(crate) async fn wake(
     conn: &mut PgConnection,
     tenant: TenantId,
     events: &[String],
 ) -> sqlx::Result<Notices> {
+    let keys: Vec<_> = events.iter().cloned().map(stored_key).collect();
     sqlx::query!(
         "insert into job_events (tenant_id, key, xid, at)
          select $1, key, pg_current_xact_id(), queue.now() from unnest($2::text[]) as e(key) order by key
          on conflict (tenant_id, key) do update set xid = excluded.xid, at = excluded.at",
         tenant.0,
-        events,
+        &keys,
     )
     .execute(&mut *conn)
     .await?;
@@ -36,7 +40,7 @@ pub(crate) async fn wake(
            where id = any (array (select id from parked))
            returning id as "id: JobId", lane, order_at, row_version"#,
         tenant.0,
-        events,
+        &keys,
     )
     .fetch_all(conn)
     .await?;
@@ -61,6 +65,7 @@ pub(crate) struct Park<'a> {
 
 /// Parks the job, or queues it again if the event came after its claim. `None`: it was not ours.
 pub(crate) async fn park(conn: &mut PgConnection, park: &Park<'_>) -> sqlx::Result<Option<Notices>> {
+    let key = stored_key(park.event.to_owned());
     // Locks the job's row, as every transaction does that changes a job and then tells of an event;
     // then the event's until the commit, making it if the event never happened.
     let came = sqlx::query_scalar!(
@@ -69,7 +74,7 @@ pub(crate) async fn park(conn: &mut PgConnection, park: &Park<'_>) -> sqlx::Resu
            on conflict (tenant_id, key) do update set at = e.at
            returning not pg_visible_in_snapshot(e.xid, $3::text::pg_snapshot) as "came!""#,
         park.tenant.0,
-        park.event,
+        key,
         park.snapshot,
         park.job.0,
         park.fence,
@@ -92,12 +97,12 @@ pub(crate) async fn park(conn: &mut PgConnection, park: &Park<'_>) -> sqlx::Resu
              returning id, unique_mode, state, lane, order_at, run_at, row_version),
            keys as (
              delete from job_keys k using parked p
-             where p.state = 'cancelled' and p.unique_mode = 2 and k.job_id = p.id)
+             where p.state = 'cancelled' and p.unique_mode in (1, 2) and k.job_id = p.id)
            select state as "state: crate::model::State", lane, order_at, run_at, row_version from parked"#,
         park.job.0,
         park.fence,
         came,
-        park.event,
+        key,
         park.timeout_ms,
     )
     .fetch_optional(conn)

@@ -3,6 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
 
 use crate::{
     attempt::Attempt,
@@ -46,6 +47,21 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn run(self, ctx: &Self::Ctx, attempt: &Attempt) -> impl Future<Output = Result<Done, Failure>> + Send;
 }
 
+/// In bytes.
+const LONGEST_KEY: usize = 200;
+const HASH: usize = 32;
+
+/// A key as it is stored. An index takes no more than 2,700 bytes of it, and a job that it refuses can
+/// be neither started nor ended: a long key keeps its beginning, for people, and has a hash for the rest.
+pub(crate) fn stored_key(key: String) -> String {
+    if key.len() <= LONGEST_KEY {
+        return key;
+    }
+    let hash: String = Sha256::digest(&key).iter().map(|byte| format!("{byte:02x}")).collect();
+    let beginning = key.floor_char_boundary(LONGEST_KEY - 2 * HASH - 1);
+    format!("{}~{hash}", &key[..beginning])
+}
+
 /// A concurrency key and its limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -57,12 +73,12 @@ pub struct Slot {
 impl Slot {
     /// At most `limit` running under `key` within the job's tenant.
     pub fn per_tenant(key: impl Into<String>, limit: i16) -> Self {
-        Self { key: key.into(), limit: limit.max(1), everywhere: false }
+        Self { key: stored_key(key.into()), limit: limit.max(1), everywhere: false }
     }
 
     /// At most `limit` running under `key` in the installation.
     pub fn everywhere(key: impl Into<String>, limit: i16) -> Self {
-        Self { key: key.into(), limit: limit.max(1), everywhere: true }
+        Self { key: stored_key(key.into()), limit: limit.max(1), everywhere: true }
     }
 }
 
@@ -84,17 +100,17 @@ pub(crate) enum UniqueWhile {
 impl Unique {
     /// Until a worker takes the job: a request that arrives during the run makes a second one.
     pub fn while_waiting(key: impl Into<String>) -> Self {
-        Self { key: key.into(), while_: UniqueWhile::Waiting, ttl: None }
+        Self { key: stored_key(key.into()), while_: UniqueWhile::Waiting, ttl: None }
     }
 
     /// Until the job is over.
     pub fn until_finished(key: impl Into<String>) -> Self {
-        Self { key: key.into(), while_: UniqueWhile::Unfinished, ttl: None }
+        Self { key: stored_key(key.into()), while_: UniqueWhile::Unfinished, ttl: None }
     }
 
     /// For a time, whatever becomes of the job.
     pub fn kept_for(key: impl Into<String>, ttl: Duration) -> Self {
-        Self { key: key.into(), while_: UniqueWhile::Kept, ttl: Some(ttl) }
+        Self { key: stored_key(key.into()), while_: UniqueWhile::Kept, ttl: Some(ttl) }
     }
 
     /// No longer than this.
@@ -132,4 +148,20 @@ pub const fn minutes(n: u64) -> Duration {
 
 pub const fn hours(n: u64) -> Duration {
     Duration::from_secs(n * 3600)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_key_is_stored_short_and_stays_itself() {
+        assert_eq!(stored_key("k".repeat(200)), "k".repeat(200));
+        // Cut between its characters, which have two bytes and three.
+        let long = format!("é{}", "€".repeat(1_000));
+        let stored = stored_key(long.clone());
+        assert!(stored.len() <= 200 && stored.starts_with("é€"), "{stored}");
+        assert_eq!(stored, stored_key(long.clone()));
+        assert_ne!(stored, stored_key(long + "!"));
+    }
 }

@@ -5,11 +5,14 @@
 //! after its own. The later of the two sees both, so no job is forgotten; a crash between commit and
 //! look is mended by the sweep.
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
 use streamspace_common::{BootId, JobId, TenantId};
+use tracing::warn;
 
 use crate::{
-    db::Db,
+    db::{Db, within},
     notice::{Lane, Notices},
 };
 
@@ -150,8 +153,26 @@ pub(crate) async fn stuck(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> 
     .await
 }
 
-/// Frees the slots of an abandoned attempt whose task has ended at last.
+/// How long one try may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Frees the slots of an abandoned attempt whose task has ended at last. Nobody else would while this
+/// process lives, so it is tried until it succeeds or the connections are closed.
 pub(crate) async fn free_abandoned(db: &Db, job: JobId, fence: i64) -> sqlx::Result<Vec<String>> {
+    let mut backoff = Duration::from_millis(100);
+    loop {
+        match within(ANSWER, free(db, job, fence)).await {
+            Err(error) if !db.pool().is_closed() => {
+                warn!(job.id = %job, %error, "its slots are not freed yet; trying again in {backoff:?}");
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(Duration::from_secs(10));
+            }
+            ended => return ended,
+        }
+    }
+}
+
+async fn free(db: &Db, job: JobId, fence: i64) -> sqlx::Result<Vec<String>> {
     let mut tx = db.begin().await?;
     let keys = sqlx::query_scalar!(
         "delete from job_slots where job_id = $1 and fence = $2 returning key",

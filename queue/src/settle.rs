@@ -56,7 +56,7 @@ pub(crate) async fn finish(conn: &mut PgConnection, jobs: &[Finish]) -> sqlx::Re
              delete from job_slots s using done where done.keyed and s.job_id = done.id and s.fence = done.fence
              returning s.key),
            keys as (
-             delete from job_keys k using done where done.unique_mode = 2 and k.job_id = done.id)
+             delete from job_keys k using done where done.unique_mode in (1, 2) and k.job_id = done.id)
            select id as "id: JobId", row_version, null as "key" from done
            union all select null, null, key from slots"#,
         &ids,
@@ -177,7 +177,7 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
              where j.id = u.id and j.fence = u.fence
              returning j.id, u.fence, j.tenant_id, j.state, j.lane, j.order_at, j.run_at, j.row_version,
                        j.slot_keys is not null and not u.keep_slots as keyed,
-                       j.unique_mode = 2 and j.state in ('failed', 'cancelled') as unique_over),
+                       j.unique_mode in (1, 2) and j.state in ('failed', 'cancelled') as unique_over),
            slots as (
              delete from job_slots s using done where done.keyed and s.job_id = done.id and s.fence = done.fence
              returning s.key),

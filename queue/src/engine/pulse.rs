@@ -49,6 +49,12 @@ struct Worker {
     age: f64,
 }
 
+/// When what may take long is looked at again.
+struct Looks {
+    orphans: Instant,
+    stuck: Instant,
+}
+
 struct Pulse {
     workers: Vec<Worker>,
     controls: Vec<Control>,
@@ -63,11 +69,12 @@ impl Engine {
     pub(super) async fn pulse(self: Arc<Self>) {
         let mut seen: HashMap<BootId, Seen> = HashMap::new();
         let mut last_read: Option<Instant> = None;
-        let (mut scan_after, mut orphans_after) = (Instant::now(), Instant::now());
+        let mut scan_after = Instant::now();
+        let mut not_before = Looks { orphans: Instant::now(), stuck: Instant::now() };
         let mut scanned: Option<Lane> = None;
         loop {
             let pulse = self.queue.db().direct_within(ANSWER, async |conn| {
-                self.pulse_once(conn, &mut seen, &mut last_read, &mut orphans_after).await
+                self.pulse_once(conn, &mut seen, &mut last_read, &mut not_before).await
             });
             match pulse.await {
                 Ok(()) => self.informed.cancel(),
@@ -96,7 +103,7 @@ impl Engine {
         conn: &mut PgConnection,
         seen: &mut HashMap<BootId, Seen>,
         last_read: &mut Option<Instant>,
-        orphans_after: &mut Instant,
+        not_before: &mut Looks,
     ) -> sqlx::Result<()> {
         let running: Vec<Uuid> =
             self.attempts.lock().expect("no panic while it was held").keys().map(|job| job.0).collect();
@@ -111,10 +118,10 @@ impl Engine {
         }
         let dead = silent(seen, &pulse.workers, gap, self.options.lease, self.options.heartbeat, self.boot());
         let mut orphans = false;
-        if Instant::now() >= *orphans_after {
+        if Instant::now() >= not_before.orphans {
             let began = Instant::now();
             orphans = any_orphans(&mut *conn).await?;
-            *orphans_after = Instant::now() + began.elapsed() * SELDOM;
+            not_before.orphans = Instant::now() + began.elapsed() * SELDOM;
         }
         for (boot, beats) in dead {
             // Whoever removes the row at this beat has the last word; a beat in between saves it.
@@ -135,8 +142,10 @@ impl Engine {
         if pulse.unknown {
             self.give_up_unknown().await?;
         }
-        if pulse.blocked {
+        if pulse.blocked && Instant::now() >= not_before.stuck {
+            let began = Instant::now();
             let stuck = keys::stuck(&mut *conn).await?;
+            not_before.stuck = Instant::now() + began.elapsed() * SELDOM;
             if !stuck.is_empty() {
                 self.queue.tell(Notices { unblock: stuck.into_iter().collect(), ..Notices::default() });
             }
@@ -328,7 +337,7 @@ async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
     .await?;
     let over: Vec<_> = rows
         .iter()
-        .filter(|row| row.state.is_terminal() && row.unique_mode == 2)
+        .filter(|row| row.state.is_terminal() && matches!(row.unique_mode, 1 | 2))
         .map(|row| row.id.0)
         .collect();
     if !over.is_empty() {

@@ -198,6 +198,10 @@ pub enum What {
     WaitAfterTimeout,
     /// Waits until it is told to stop, or this long.
     Wait(u64),
+    /// Parks for an event of this name.
+    ParkFor(String),
+    /// Blocks its thread: neither cancelled nor dropped.
+    Block(u64),
     /// Never looks at its token, but has awaits.
     IgnoreCancel(u64),
     Commit,
@@ -252,12 +256,17 @@ impl Job for Act {
                 if attempt.timed_out_waiting() {
                     return Ok(Done::with("timeout"));
                 }
-                wait_for_event(attempt, timeout_ms).await
+                wait_for_event(attempt, "it".into(), timeout_ms).await
+            }
+            What::ParkFor(event) => wait_for_event(attempt, event, 60_000).await,
+            What::Block(ms) => {
+                std::thread::sleep(Duration::from_millis(ms));
+                Ok(Done::nothing())
             }
             What::ParkAfter(ms) => {
                 effect(attempt, "start").await?;
                 tokio::time::sleep(Duration::from_millis(ms)).await;
-                wait_for_event(attempt, 60_000).await
+                wait_for_event(attempt, "it".into(), 60_000).await
             }
             What::WaitAfterTimeout => {
                 let before = attempt.checkpoint::<bool>().is_some();
@@ -323,7 +332,7 @@ impl Job for Act {
     }
 }
 
-async fn wait_for_event(attempt: &Attempt, timeout_ms: u64) -> Result<Done, Failure> {
+async fn wait_for_event(attempt: &Attempt, event: String, timeout_ms: u64) -> Result<Done, Failure> {
     let mut tx = attempt.begin();
     let happened: i64 = sqlx::query_scalar("select count(*) from effects where what = 'event'")
         .fetch_one(tx.conn().await?)
@@ -332,7 +341,7 @@ async fn wait_for_event(attempt: &Attempt, timeout_ms: u64) -> Result<Done, Fail
     if happened > 0 {
         return Ok(Done::with("event"));
     }
-    Err(Failure::Park { event: "it".into(), timeout: Duration::from_millis(timeout_ms) })
+    Err(Failure::Park { event, timeout: Duration::from_millis(timeout_ms) })
 }
 
 async fn effect(attempt: &Attempt, what: &str) -> Result<(), Failure> {

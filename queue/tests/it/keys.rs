@@ -227,3 +227,48 @@ async fn a_key_held_too_long_is_another_jobs() {
     let third = bed.enqueue_with(long, Options::default()).await;
     assert_eq!((third.id, third.duplicate), (second.id, true));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_may_be_longer_than_an_index_takes() {
+    let bed = Bed::new().await;
+    // A text that no compression makes short.
+    let long: String = (0..8_000).map(|_| rand::random_range('a'..='z')).collect();
+    let key = |end: &str| format!("{long}{end}");
+    let job = |end: &str| Act { slots: vec![(key(end), 1)], unique: Some(key(end)), ..act(What::Nothing) };
+    let first = bed.enqueue(job("1")).await;
+    let (same, other) = (bed.enqueue(job("1")).await, bed.enqueue(job("2")).await);
+    assert_eq!(same, first);
+    assert_ne!(other, first);
+    let parked = bed.enqueue(act(What::ParkFor(long.clone()))).await;
+    let worker = bed.worker();
+    for id in [first, other] {
+        bed.becomes(id, "succeeded").await;
+    }
+    bed.becomes(parked, "parked").await;
+    let mut tx = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+    sqlx::query("insert into effects (job, what) values (gen_random_uuid(), 'event')")
+        .execute(tx.conn().await.expect("a connection"))
+        .await
+        .expect("inserted");
+    tx.happened(long);
+    tx.commit().await.expect("committed");
+    bed.becomes(parked, "succeeded").await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_abandoned_handler_frees_its_slot_although_the_database_refuses_once() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let keyed = |what| Act { slots: vec![("k".into(), 1)], ..act(what) };
+    let once = Options { max_attempts: Some(1), ..Options::default() };
+    let id = bed.enqueue_with(keyed(What::Block(5_000)), once).await.id;
+    bed.becomes(id, "failed").await;
+    assert_eq!(bed.number("select count(*) from job_slots").await, 1, "its handler still runs");
+    bed.execute("alter table job_slots rename to elsewhere").await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    bed.execute("alter table elsewhere rename to job_slots").await;
+    let next = bed.enqueue(keyed(What::Nothing)).await;
+    bed.becomes(next, "succeeded").await;
+    worker.stop().await;
+}

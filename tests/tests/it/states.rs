@@ -1,25 +1,9 @@
-//! Properties: what may follow what, and how long to wait.
+//! What may follow what.
 
 use anyhow::Result;
-use proptest::prelude::*;
-use streamspace_queue::{Backoff, State};
+use streamspace_queue::State;
 
 use crate::support::*;
-
-proptest! {
-    #[test]
-    fn a_backoff_grows_stays_below_its_cap_and_never_spreads_below_half(
-        first in 1_u64..60_000, cap in 1_u64..86_400_000, attempt in 1_i32..10_000, spread in 0.0_f64..=1.0,
-    ) {
-        let backoff = Backoff { first: ms(first), cap: ms(cap.max(first)) };
-        let wait = backoff.wait(attempt, spread);
-        let full = backoff.wait(attempt, 1.0);
-        prop_assert!(wait <= full && full <= backoff.cap);
-        prop_assert!(wait * 2 + ms(1) >= full, "at least half of the full wait");
-        prop_assert!(backoff.wait(attempt + 1, 1.0) >= full, "a later attempt waits no less");
-        prop_assert!(backoff.wait(1, 1.0) == ms(first));
-    }
-}
 
 #[test]
 fn from_a_finished_job_only_an_operators_retry_leads_on() {
