@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::{Timestamp, ToSpan};
 use sqlx::PgConnection;
 use streamspace_common::JobId;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::inspect::id_at;
@@ -72,7 +73,7 @@ pub async fn prune_jobs(
              returning j.id, j.unique_mode),
            steps as (delete from job_steps s using gone where s.job_id = gone.id),
            batches as (delete from job_batches b using gone where b.job_id = gone.id),
-           keys as (delete from job_keys k using gone where gone.unique_mode <> 3 and k.job_id = gone.id)
+           keys as (delete from job_keys k using gone where gone.unique_mode in (1, 2) and k.job_id = gone.id)
            select (select count(*) from gone) as "deleted!", (select count(*) from scanned) as "scanned!",
                   (select id from scanned order by id desc limit 1) as "last: JobId""#,
         after.map_or(Uuid::nil(), |after| after.0),
@@ -122,15 +123,39 @@ pub async fn prune_leftovers(conn: &mut PgConnection) -> sqlx::Result<bool> {
 const FIRES_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Makes the months to come of partitioned tables, and drops those of the ledger that are over.
-pub async fn keep_months(conn: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query!("select queue.make_partitions()").fetch_one(&mut *conn).await?;
+/// Answers whether it could: the tables may be in use, by a long report.
+///
+/// A change of their months waits for all who use them, and all others wait behind it: so not for long.
+pub async fn keep_months(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    match change_months(conn).await {
+        Ok(()) => Ok(true),
+        Err(error) if is_lock_timeout(&error) => {
+            warn!("the months of audit and job_fires are not kept yet: the tables are in use");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn change_months(conn: &mut PgConnection) -> sqlx::Result<()> {
+    let mut tx = sqlx::Connection::begin(conn).await?;
+    sqlx::query!("select set_config('lock_timeout', '1s', true)").fetch_one(&mut *tx).await?;
+    // Two that find the same month missing would both make it.
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('queue.make_partitions'))")
+        .fetch_one(&mut *tx)
+        .await?;
+    sqlx::query!("select queue.make_partitions()").fetch_one(&mut *tx).await?;
     sqlx::query!(
         "select queue.drop_partitions('job_fires', queue.now() - make_interval(secs => $1))",
         FIRES_KEPT.as_secs_f64(),
     )
-    .fetch_one(conn)
+    .fetch_one(&mut *tx)
     .await?;
-    Ok(())
+    tx.commit().await
+}
+
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
 }
 
 #[cfg(test)]

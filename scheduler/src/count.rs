@@ -41,8 +41,9 @@ pub(crate) async fn run(queue: Queue, schedules: Arc<Schedules>, me: BootId, sto
 
 impl Counter {
     async fn tick(&mut self) -> sqlx::Result<()> {
-        let mut conn = self.queue.read().await?;
-        let holds = depth::hold(&mut conn, depth::DUTY, self.me, LEASE).await?;
+        let mut tx = self.queue.db().begin().await?;
+        let holds = depth::hold(&mut tx, depth::DUTY, self.me, LEASE).await?;
+        tx.commit().await?;
         if holds != std::mem::replace(&mut self.holds, holds) {
             info!("{} counting the queues", if holds { "began" } else { "another scheduler is" });
             if !holds {
@@ -54,8 +55,10 @@ impl Counter {
             return Ok(());
         }
         let began = Instant::now();
-        depth::recount(&mut conn).await?;
-        let depths = depth::depths(&mut conn).await?;
+        let mut tx = self.queue.db().begin().await?;
+        depth::recount(&mut tx).await?;
+        let depths = depth::depths(&mut tx).await?;
+        tx.commit().await?;
         self.not_before = Instant::now() + began.elapsed() * REST;
         depth::export(&mut self.known, &depths);
         Ok(())
@@ -67,8 +70,9 @@ impl Counter {
             return;
         }
         let released = async {
-            let mut conn = self.queue.read().await?;
-            depth::release(&mut conn, depth::DUTY, self.me).await
+            let mut tx = self.queue.db().begin().await?;
+            depth::release(&mut tx, depth::DUTY, self.me).await?;
+            tx.commit().await
         };
         if let Err(error) = released.await {
             warn!(%error, "the lease of counting was not given up; it runs out");

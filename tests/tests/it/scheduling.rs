@@ -97,6 +97,33 @@ async fn wrong_host_clocks_start_nothing_early_twice_or_never_and_lose_no_lease(
     Ok(())
 }
 
+/// Nobody was there for months, or a backup is that old.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduler_makes_the_months_that_it_finds_missing_and_fires() -> Result<()> {
+    let lab = Lab::new().await?;
+    lab.execute(
+        "do $$ declare part regclass; begin
+           for part in select inhrelid from pg_inherits where inhparent in ('job_fires'::regclass, 'audit'::regclass) loop
+             execute format('drop table %s', part);
+           end loop;
+         end $$",
+    )
+    .await?;
+    every(&lab, "steady", ms(1_000)).await?;
+    // Somebody reads for long: that holds up neither readers nor, for more than a moment, writers.
+    let mut report = lab.pool.begin().await?;
+    sqlx::query("select count(*) from audit").execute(&mut *report).await?;
+    let role = lab.scheduler();
+    let _schedulers = (role.start().await, role.start().await);
+    tokio::time::sleep(ms(2_000)).await;
+    assert_eq!(lab.number("select count(*) from job_fires").await, 0);
+    report.rollback().await?;
+    lab.sees_number("select count(*) from job_fires where outcome = 'fired'", 3, LATER).await;
+    assert_eq!(lab.number(GAPS).await, 0, "what could not be fired is caught up");
+    assert!(lab.number("select count(*) from pg_inherits where inhparent = 'audit'::regclass").await >= 3);
+    Ok(())
+}
+
 /// A schedule whose jobs do nothing, from now on.
 async fn every(lab: &Lab, name: &str, interval: Duration) -> Result<()> {
     sqlx::query(
