@@ -53,6 +53,8 @@ pub async fn recount(conn: &mut PgConnection) -> sqlx::Result<()> {
 pub struct Depth {
     pub queue: String,
     pub waiting: i64,
+    /// Since when the first of a lane could have run, of all lanes the longest. With priorities another
+    /// may have waited longer: the index of claims, which is all that is read, has only the order.
     pub oldest_age_seconds: f64,
 }
 

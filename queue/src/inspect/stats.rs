@@ -31,6 +31,7 @@ pub struct QueueStats {
     pub blocked: i64,
     pub parked: i64,
     pub running: i64,
+    /// Of the one that is next; with priorities another may have waited longer.
     pub oldest_age_seconds: f64,
     pub counted_at: Timestamp,
 }
