@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use streamspace_common::TenantId;
 use streamspace_queue::{Attempt, Backoff, Done, Failure, Job, Options, Release, WorkerOptions, enqueue};
 use streamspace_testkit::{eventually, holds_for};
 
@@ -79,6 +80,74 @@ async fn a_rate_is_kept_by_the_fleet() {
     assert!((2_600..3_700).contains(&took), "120 jobs at 40/s took {took} ms");
     first.stop().await;
     second.stop().await;
+}
+
+/// Limits the bed's tenant alone.
+async fn limit_tenant(bed: &Bed, columns: &str) {
+    let sql = format!(
+        "with t as (insert into tenants (id, name, slug) values ('{0}', 'T', 't') returning id)
+         insert into queue_controls (queue, tenant_id, updated_at, {columns}",
+        bed.tenant.0
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(bed.queue.db().pool()).await.expect("limited");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_own_limit_is_its_own() {
+    let bed = Bed::new().await;
+    limit_tenant(&bed, "max_running) select 'test', id, now(), 1 from t").await;
+    let other = TenantId::new();
+    for _ in 0..5 {
+        bed.enqueue(act(What::Wait(100))).await;
+        bed.enqueue_as(other, act(What::Wait(100)), Options::default()).await;
+    }
+    let first = bed.worker();
+    let second = bed.worker_of(bed.another_queue(Release(1)), registry(), quick());
+    eventually(Duration::from_secs(15), "all are done", async || {
+        (bed.number(DONE).await == 10).then_some(())
+    })
+    .await;
+    // The most that ran at the same time, from the effects.
+    let most = async |is: &str| -> i64 {
+        let sql = format!(
+            "select max(n)::bigint from (
+               select sum(case e.what when 'start' then 1 else -1 end) over (order by e.at) as n
+               from effects e join jobs j on j.id = e.job where j.tenant_id {is} '{}') x",
+            bed.tenant.0
+        );
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(bed.queue.db().pool()).await.expect("read")
+    };
+    assert_eq!(most("=").await, 1);
+    assert!(most("<>").await > 1, "the others' is not limited");
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_own_rate_is_its_own() {
+    let bed = Bed::new().await;
+    limit_tenant(&bed, "rate_count, rate_period_ms) select 'test', id, now(), 20, 1000 from t").await;
+    let other = TenantId::new();
+    for _ in 0..60 {
+        bed.enqueue(act(What::Nothing)).await;
+        bed.enqueue_as(other, act(What::Nothing), Options::default()).await;
+    }
+    let worker = bed.worker();
+    eventually(Duration::from_secs(15), "all are done", async || {
+        (bed.number(DONE).await == 120).then_some(())
+    })
+    .await;
+    let took: Vec<i64> = sqlx::query_scalar(
+        "select (extract(epoch from max(claimed_at) - min(claimed_at)) * 1000)::bigint from jobs
+         group by tenant_id order by tenant_id = $1",
+    )
+    .bind(bed.tenant.0)
+    .fetch_all(bed.queue.db().pool())
+    .await
+    .expect("read");
+    assert!(took[0] < 1_900, "60 jobs of another tenant took {} ms", took[0]);
+    assert!((2_400..4_000).contains(&took[1]), "60 jobs at 20/s took {} ms", took[1]);
+    worker.stop().await;
 }
 
 #[derive(Serialize, Deserialize)]

@@ -197,6 +197,31 @@ async fn what_is_due_fires_once_however_many_fire_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_with_jitter_fires_that_much_later_and_not_at_its_tick() {
+    let bed = new_bed().await;
+    let jitter = Duration::from_secs(1_800);
+    for n in 0..20 {
+        create(&bed, SaveSchedule { jitter, ..save(&format!("s{n}")) }).await.expect("made");
+    }
+    let spread = "select count(distinct fire_at - next_at) from schedules
+                  where fire_at - next_at between interval '0' and interval '30 min'";
+    assert!(bed.number(spread).await > 15, "not all at once");
+
+    bed.execute(
+        "update schedules set next_at = date_trunc('minute', now()) - interval '5 min', fire_at = now() + interval '1 min'",
+    )
+    .await;
+    assert_eq!(fire_due(&bed.queue, &schedules()).await.expect("looked").schedules, 0, "not at its tick");
+    bed.execute("update schedules set fire_at = now() - interval '2 s'").await;
+    assert_eq!(fire_due(&bed.queue, &schedules()).await.expect("fired").schedules, 20);
+    // The ledger has the tick; those that came since are put off as long.
+    assert_eq!(fired(&bed, "fired").await, 20);
+    let next = "select count(*) from schedules where next_at = last_fire_at + interval '1 min'";
+    assert_eq!(bed.number(next).await, 20);
+    assert!(bed.number(spread).await > 15, "each time anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_that_cannot_fire_waits_longer_each_time_and_catches_up_when_it_can() {
     let bed = new_bed().await;
     let broken = create(&bed, save("broken")).await.expect("made");

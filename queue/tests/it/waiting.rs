@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use streamspace_common::{Actor, JobId, PLATFORM, TenantId};
 use streamspace_queue::{
-    Options, Request, State,
+    Attempt, Done, Failure, Job, Options, Release, Request, State, enqueue,
     inspect::{self, Position, Reason, Scope, Waiting},
     queues::{self, ChangeQueue},
 };
@@ -103,6 +104,54 @@ async fn what_blocks_it_is_named() {
         waiting.reasons,
         [Reason::MaxRunning { limit: 0, everyone: true }, Reason::QueuePaused { everyone: false }]
     );
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_that_is_used_up_is_named() {
+    let bed = Bed::new().await;
+    tenant(&bed).await;
+    let rate = "1/h".parse().expect("a rate");
+    set(&bed, bed.tenant, ChangeQueue { rate: Some(Some(rate)), ..ChangeQueue::default() }).await;
+    let worker = bed.worker();
+    for _ in 0..2 {
+        bed.enqueue(act(What::Nothing)).await;
+    }
+    eventually(Duration::from_secs(5), "one is started", async || {
+        (bed.number("select count(*) from jobs where state = 'succeeded'").await == 1).then_some(())
+    })
+    .await;
+    let late = bed.enqueue(act(What::Nothing)).await;
+    let waiting = ask(&bed, late).await.expect("it waits");
+    assert_eq!(waiting.reasons, [Reason::RateLimit { count: 1, period_ms: 3_600_000, everyone: false }]);
+    worker.stop().await;
+}
+
+#[derive(Serialize, Deserialize)]
+struct Novel;
+
+impl Job for Novel {
+    const KIND: &'static str = "test.novel";
+    const QUEUE: &'static str = "test";
+    type Ctx = ();
+    async fn run(self, (): &(), _: &Attempt) -> Result<Done, Failure> {
+        Ok(Done::nothing())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_no_worker_knows_is_named() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let mut tx = bed.another_queue(Release(2)).begin(Actor::system(bed.tenant), Request::default());
+    let id = enqueue(&mut tx, Novel).await.expect("enqueued").id;
+    tx.commit().await.expect("committed");
+    eventually(Duration::from_secs(5), "it is handed back", async || {
+        (bed.job(id).await["lane"] == "test/test.novel@1").then_some(())
+    })
+    .await;
+    let waiting = ask(&bed, id).await.expect("it waits");
+    assert_eq!((waiting.state, &waiting.reasons[..]), (State::Queued, &[Reason::UnknownKind][..]));
     worker.stop().await;
 }
 

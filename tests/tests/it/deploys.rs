@@ -54,14 +54,3 @@ async fn a_payload_of_a_newer_version_waits_for_a_worker_that_reads_it() -> Resu
     assert_eq!(lab.effects(two).await, [r#"read by 2: Some("new")"#]);
     Ok(())
 }
-
-/// A kind that was removed, or a mistake: nobody who lives will ever know it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kind_that_every_newest_worker_ignores_fails_at_once() -> Result<()> {
-    let lab = Lab::new().await?;
-    let _worker = lab.worker().release(1).start().await;
-    let job = lab.enqueue(Novel(Script::of([]))).await?;
-    let row = lab.reaches(job, "failed", SOON).await;
-    assert!(row.complaints().contains("lab.novel"), "{row:?}");
-    Ok(())
-}

@@ -149,7 +149,8 @@ async fn a_process_with_eight_abandoned_tasks_drains_and_exits() -> Result<()> {
     let lab = Lab::new().await?;
     let worker = lab.worker().concurrency(30).threads(16).patience(ms(500)).start().await;
     lab.enqueue_many((0..8).map(|_| Brief(Script::of([Block(120_000).first(), commit("effect")])))).await?;
-    worker.exited(LATER).await;
+    let status = worker.exited(LATER).await;
+    assert_eq!(status.code(), Some(3), "whoever started it learns why: {}", worker.output());
     let _next = lab.worker().concurrency(30).start().await;
     lab.settles(LATER).await;
     lab.once_each("effect", 8).await;

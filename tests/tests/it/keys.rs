@@ -9,16 +9,16 @@ fn keyed(moves: impl IntoIterator<Item = Move>) -> Play {
     Play(Script::of(moves).with_slot("session", 1))
 }
 
-/// From `start` to `end` each job has the key to itself.
+/// From `start` to `end` each run has the key to itself, also against others of its own job.
 const OVERLAPS: &str = "
     with runs as (
-        select s.job_id, s.at as started,
+        select s.job_id, s.seq, s.at as started,
                coalesce((select min(e.at) from effects e where e.job_id = s.job_id and e.seq > s.seq
                          and e.name in ('end', 'killed', 'unblocked')), 'infinity') as ended
         from effects s where s.name = 'start')
     select a.job_id || ' from ' || a.started || ' to ' || a.ended || ' and '
         || b.job_id || ' from ' || b.started || ' to ' || b.ended
-    from runs a join runs b on a.job_id < b.job_id
+    from runs a join runs b on a.seq < b.seq
     where a.started < b.ended and b.started < a.ended";
 
 async fn overlaps(lab: &Lab) -> Result<Vec<String>> {
