@@ -236,7 +236,7 @@ async fn a_stream_that_nobody_reads_keeps_its_place_until_its_connection_ends() 
             read.until(&format!("id: {version}\n")).await;
             read.text.clear();
         }
-        let one_more = format!("/api/v1/jobs/{job}?wait=1ms");
+        let one_more = format!("/api/v1/jobs/{other}?wait=1ms");
         app.get(owner, &one_more).await.problem(429, "too-many-streams");
         drop(unread);
         eventually(Duration::from_secs(10), "the place is free", async || {
