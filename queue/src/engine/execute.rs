@@ -135,6 +135,9 @@ impl Engine {
         let stopped = run.live.stopped();
         if stopped == Some(Stop::Lost) {
             warn!("the job was taken over by another worker; this attempt ends without effect");
+            if !matches!(ending, Ending::Returned(Err(Failure::Stale)) | Ending::Dropped) {
+                metrics::counter!("streamspace_stale_total").increment(1);
+            }
             self.forget(&run.claimed);
             return self.leave(run, took, ending);
         }

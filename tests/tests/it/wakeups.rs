@@ -42,17 +42,18 @@ impl Stream {
         Ok(Self { lab, _worker: worker, ticking })
     }
 
-    /// From when each job became claimable (again) from `state` to its next start.
+    /// From when each job became claimable (again) from `state` to its next start. Of two that are let
+    /// go for one slot of a key one is blocked again, and waits for the slot: its last way back counts.
     async fn measure(&self, from: &str, jobs: &[JobId]) -> Percentiles {
         let lab = &self.lab;
         for job in jobs {
             lab.reaches(*job, "succeeded", LATER).await;
         }
         let sql = format!(
-            "select extract(epoch from s.at - c.at)::float8 * 1000 from claimable c
+            "select extract(epoch from s.at - max(c.at))::float8 * 1000 from claimable c
              cross join lateral (select min(at) as at from effects
                                  where job_id = c.job_id and name = 'start' and at > c.at) s
-             where c.was = '{from}'"
+             where c.was = '{from}' group by c.job_id, s.at"
         );
         let waits = Percentiles::of(lab.durations(&sql).await);
         report!("from {from} to its start: {waits}");
