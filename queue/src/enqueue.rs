@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+use sqlx::types::Json;
 use streamspace_common::{Creator, JobId, TenantId, UserId};
 use uuid::Uuid;
 
@@ -125,7 +126,8 @@ impl Policy {
 /// What one job says of itself.
 pub(crate) struct Prepared {
     id: JobId,
-    args: Value,
+    /// As it is stored: written once.
+    args: Json<Box<RawValue>>,
     /// Key and limit, both joined: a row has few, most have none.
     slots: Option<(String, String)>,
     unique: Option<Unique>,
@@ -135,19 +137,19 @@ const SEPARATOR: &str = "\u{1f}";
 
 impl Prepared {
     fn of<J: Job>(tx: &Tx, job: &J) -> Result<Self, EnqueueError> {
-        let args = serde_json::to_value(job)
-            .map_err(|source| EnqueueError::Payload { kind: J::KIND.to_owned(), source })?;
+        let args =
+            to_raw_value(job).map_err(|source| EnqueueError::Payload { kind: J::KIND.to_owned(), source })?;
         Self::new(J::KIND, tx.tenant(), args, job.slots(), job.unique())
     }
 
     pub(crate) fn new(
         kind: &str,
         tenant: TenantId,
-        args: Value,
+        args: Box<RawValue>,
         slots: Vec<Slot>,
         unique: Option<Unique>,
     ) -> Result<Self, EnqueueError> {
-        let size = args.to_string().len();
+        let size = args.get().len();
         if size > MAX_ARGS {
             return Err(EnqueueError::TooLarge { kind: kind.to_owned(), size });
         }
@@ -156,7 +158,7 @@ impl Prepared {
             let limits: Vec<_> = slots.iter().map(|slot| slot.limit.to_string()).collect();
             (keys.join(SEPARATOR), limits.join(SEPARATOR))
         });
-        Ok(Self { id: JobId::new(), args, slots, unique })
+        Ok(Self { id: JobId::new(), args: Json(args), slots, unique })
     }
 }
 
@@ -273,9 +275,11 @@ async fn insert(
     let (mut slot_keys, mut slot_limits) = (Vec::new(), Vec::new());
     let mut args = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let (keys, limits) = job.slots.unzip();
-        slot_keys.push(keys);
-        slot_limits.push(limits);
+        if keyed {
+            let (keys, limits) = job.slots.unzip();
+            slot_keys.push(keys);
+            slot_limits.push(limits);
+        }
         args.push(job.args);
     }
     let delay = options.delay.map(|delay| delay.as_millis() as i64);
@@ -307,7 +311,7 @@ async fn insert(
            returning id as "id: JobId", state as "state: State", order_at, run_at, blocked_on"#,
                 tenant.0,
                 &ids,
-                &args,
+                &args as &[Json<Box<RawValue>>],
                 &slot_keys as &[Option<String>],
                 run_at as Option<jiff_sqlx::Timestamp>,
                 delay,

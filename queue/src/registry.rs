@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use serde_json::{Value, value::RawValue};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 
 use crate::{
     attempt::Attempt,
@@ -128,7 +131,9 @@ impl<J: Job> Kind for Registered<J> {
     fn prepare(&self, tenant: TenantId, args: &Value) -> Result<(Policy, Prepared), EnqueueError> {
         let job = J::deserialize(args)
             .map_err(|source| EnqueueError::Payload { kind: J::KIND.to_owned(), source })?;
-        let prepared = Prepared::new(J::KIND, tenant, args.clone(), job.slots(), job.unique())?;
+        let args = to_raw_value(args)
+            .map_err(|source| EnqueueError::Payload { kind: J::KIND.to_owned(), source })?;
+        let prepared = Prepared::new(J::KIND, tenant, args, job.slots(), job.unique())?;
         Ok((Policy::of::<J>(), prepared))
     }
 
