@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::value::{RawValue, to_raw_value};
 use sqlx::types::Json;
 use streamspace_common::{Creator, JobId, TenantId, UserId};
@@ -244,6 +244,10 @@ async fn take_unique_key(
     Err(EnqueueError::Contended { key: unique.key.clone() })
 }
 
+fn sql_time(at: Timestamp) -> jiff_sqlx::Timestamp {
+    at.into()
+}
+
 /// A new row, which is of version 1 and in the lane of its queue.
 struct Inserted {
     id: JobId,
@@ -347,10 +351,53 @@ async fn insert(
                where (select count(*) from job_slots x where x.key = s.key) >= s.n
                limit 1) full_ on $23"
         ),
-        (false, false) => insert!(
-            "unnest($2::uuid[], $3::jsonb[], $4::text[], $22::text[]) as u(id, args, slot_keys, slot_limits),
-             (select null::text as key) full_ where not $23"
-        ),
+        // Many that need no slot have one fate, which need not be told of each.
+        (false, false) => {
+            let now = tx.now().await?;
+            let soonest = options
+                .run_at
+                .unwrap_or_else(|| now.saturating_add(options.delay.unwrap_or_default()).unwrap_or(now));
+            let run_at = soonest.max(now);
+            let ahead = SignedDuration::from_mins(i64::from(options.priority.clamp(-100, 100)));
+            let order_at = run_at.checked_sub(ahead).unwrap_or(run_at);
+            let state = if run_at > now { State::Scheduled } else { State::Queued };
+            sqlx::query!(
+                "insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms, max_attempts,
+                                   state, version, priority, unique_mode, kind, queue, lane, unique_key,
+                                   parent_id, user_id, key_id, creator_type, creator_id, request_id, traceparent, args)
+                 select u.id, $1, $4, $5, $6, $7, $8, $9, $10::text::job_state, $11, $12, $13, $14, $15, $15, $16,
+                        $17, $18, $19, $20, $21, $22, $23, u.args
+                 from unnest($2::uuid[], $3::jsonb[]) as u(id, args)",
+                tenant.0,
+                &ids,
+                &args as &[Json<Box<RawValue>>],
+                sql_time(run_at) as jiff_sqlx::Timestamp,
+                sql_time(order_at) as jiff_sqlx::Timestamp,
+                sql_time(now) as jiff_sqlx::Timestamp,
+                release,
+                policy.timeout.as_millis() as i64,
+                options.max_attempts.unwrap_or(policy.attempts).max(1),
+                state.as_str(),
+                policy.version,
+                options.priority.clamp(-100, 100),
+                unique_mode,
+                policy.kind,
+                queue,
+                unique_key,
+                options.parent.map(|parent| parent.0),
+                user,
+                key,
+                creator_type,
+                creator_id,
+                request.id,
+                request.traceparent,
+            )
+            .execute(tx.conn().await?)
+            .await?;
+            let (order_at, run_at) = (sql_time(order_at), sql_time(run_at));
+            let of = |id: &Uuid| Inserted { id: JobId(*id), state, order_at, run_at, blocked_on: None };
+            ids.iter().map(of).collect()
+        }
         (false, true) => insert!(
             "(select ($2::uuid[])[1] as id, ($3::jsonb[])[1] as args, ($4::text[])[1] as slot_keys,
                      ($22::text[])[1] as slot_limits) u,
