@@ -3,7 +3,7 @@
 //! ```text
 //! fetch ──claims──▶ apalis's worker ──▶ execute ──▶ acknowledge
 //!   ▲ wake-ups, free slots                 ▲ cancel, timeout      │ one batch at a time
-//!   └── promote (what is due)   beat (the lease), pulse (reaper, controls, nets) ──┘
+//!   └── promote (what is due)   beat (the lease), pulse (reap, controls, nets) ──┘
 //! ```
 //!
 //! There is one of each loop per process, whatever the number of kinds and queues. The loops run on
@@ -21,6 +21,7 @@ mod judge;
 mod limited;
 mod promote;
 mod pulse;
+mod reap;
 mod slots;
 mod unknown;
 
@@ -110,10 +111,6 @@ pub trait Rights: Send + Sync {
 /// A handler that runs on after it was told to stop and dropped. With this many the process is
 /// better replaced.
 const MOST_ABANDONED: usize = 8;
-
-/// How long a handler that blocks its thread can stop those beside it, and how long a job that was
-/// claimed ahead waits for its slot before it goes back: at most twice this.
-const TEND: Duration = Duration::from_millis(100);
 
 /// Why a worker ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -325,27 +322,6 @@ impl Engine {
                     .get(kind)
                     .is_some_and(|known| version.parse::<i16>().is_ok_and(|v| v <= known.policy().version))
             }),
-        }
-    }
-
-    /// What a slot that is held for too long does to others.
-    ///
-    /// A handler that blocks its thread can stop all others: when that thread was the one that waits
-    /// for the runtime's I/O, no other takes its place until something is spawned. So something is,
-    /// as long as handlers run. And what was claimed ahead does not wait for a long job to end.
-    async fn tend_slots(self: Arc<Self>) {
-        let mut interval = tokio::time::interval(TEND);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = interval.tick() => {}
-                () = self.over.cancelled() => return,
-            }
-            if self.slots().running() > 0 {
-                self.handlers.spawn(async {});
-            }
-            let stuck = self.slots().stuck(TEND);
-            self.release(stuck);
         }
     }
 
