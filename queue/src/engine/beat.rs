@@ -1,7 +1,7 @@
 //! The lease of everything that runs here: one row, touched at every beat.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -23,6 +23,15 @@ const SIGN_OFF: Duration = Duration::from_secs(10);
 const LOOKS: usize = 5;
 /// The net under that.
 const STRAYS_EVERY: Duration = Duration::from_secs(60);
+
+/// Rows of ours that we do not run, as of the last look, and the count of claims when each was first
+/// seen.
+type Suspects = HashMap<(JobId, i64), usize>;
+
+/// Claims are counted when they begin and when they end.
+fn is_under_way(claims: usize) -> bool {
+    claims % 2 == 1
+}
 
 impl Engine {
     /// Announces this process, unless it is told to end first; answers whether it may work.
@@ -89,10 +98,9 @@ impl Engine {
     pub(super) async fn beat(self: Arc<Self>) {
         let mut interval = tokio::time::interval(self.options.heartbeat);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut strays = tokio::time::interval(STRAYS_EVERY);
+        let mut strays = tokio::time::interval_at(tokio::time::Instant::now() + STRAYS_EVERY, STRAYS_EVERY);
         strays.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // Rows of ours that we do not run, as of the last look.
-        let mut suspects: HashSet<(JobId, i64)> = HashSet::new();
+        let mut suspects = Suspects::new();
         loop {
             let look = tokio::select! {
                 _ = interval.tick() => !suspects.is_empty() || self.take_look(),
@@ -143,16 +151,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Releases what was claimed and never arrived, when it has stayed so since the last look: a claim
-    /// whose answer is on its way looks the same.
+    /// Releases what was claimed and never arrived. A claim under way looks the same: so it is done
+    /// only once the claim has ended during which the row was first seen.
     ///
     /// Not part of the beat: while an old snapshot keeps its dead entries, the index of running jobs
     /// holds every job that this process has run since, and the look takes as long as they are many.
-    async fn release_strays(
-        &self,
-        suspects: &mut HashSet<(JobId, i64)>,
-        limit: Duration,
-    ) -> sqlx::Result<()> {
+    async fn release_strays(&self, suspects: &mut Suspects, limit: Duration) -> sqlx::Result<()> {
         let boot = self.boot();
         let read = async |conn: &mut PgConnection| {
             sqlx::query!(
@@ -163,18 +167,24 @@ impl Engine {
             .await
         };
         let rows = self.queue.db().direct_within(limit, read).await?;
+        // In this order: of a row that was read and whose claim has ended, the attempt is known.
+        let claims = self.claims.load(Ordering::Acquire);
         let known = self.attempts.lock().expect("no panic while it was held");
-        let unknown: HashSet<(JobId, i64)> = rows
+        let unknown = rows
             .into_iter()
             .map(|row| (row.id, row.fence))
-            .filter(|(job, fence)| known.get(job).is_none_or(|live| live.hold.fence != *fence))
-            .collect();
+            .filter(|(job, fence)| known.get(job).is_none_or(|live| live.hold.fence != *fence));
+        let seen: Suspects =
+            unknown.map(|row| (row, suspects.get(&row).copied().unwrap_or(claims))).collect();
         drop(known);
-        for (job, fence) in unknown.intersection(suspects) {
-            warn!(job.id = %job, "releasing a job that was claimed but never arrived");
-            self.settle(super::acknowledge::Ack::End(End::release(*job, *fence)));
+        for ((job, fence), first) in &seen {
+            let again = suspects.contains_key(&(*job, *fence));
+            if again && !(is_under_way(*first) && *first == claims) {
+                warn!(job.id = %job, "releasing a job that was claimed but never arrived");
+                self.settle(super::acknowledge::Ack::End(End::release(*job, *fence)));
+            }
         }
-        *suspects = unknown;
+        *suspects = seen;
         Ok(())
     }
 

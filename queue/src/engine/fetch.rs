@@ -43,7 +43,10 @@ impl Engine {
             if had_backlog {
                 self.gather().await;
             }
-            match self.fetch_once(&mut claims).await {
+            self.claims.fetch_add(1, Ordering::AcqRel);
+            let fetched = self.fetch_once(&mut claims).await;
+            self.claims.fetch_add(1, Ordering::AcqRel);
+            match fetched {
                 Ok(Fetched::Some { full }) => {
                     had_backlog = full.unwrap_or(had_backlog);
                     backoff = Duration::from_millis(50);

@@ -143,6 +143,8 @@ pub(crate) struct Engine {
     fetch: Notify,
     /// The free slots that the fetcher waits for; fewer do not wake it.
     enough: AtomicUsize,
+    /// Counts each claim when it begins and when what it got is among the attempts.
+    claims: AtomicUsize,
     /// Beats that are to look for the jobs of a claim whose answer was lost.
     looks: AtomicUsize,
     /// Something is due earlier than was known, and what is known.
@@ -230,6 +232,7 @@ pub async fn run_worker(
         abandoned: AtomicUsize::new(0),
         fetch: Notify::new(),
         enough: AtomicUsize::new(0),
+        claims: AtomicUsize::new(0),
         looks: AtomicUsize::new(0),
         due: Notify::new(),
         next_due: Mutex::default(),

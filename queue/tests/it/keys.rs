@@ -44,6 +44,38 @@ async fn no_more_run_than_the_key_allows() {
     }
 }
 
+/// A worker that lost a claim looks for its jobs; one that it is about to start is not among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_waits_long_for_its_slot_starts_once() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let first = bed.enqueue(act(What::Nothing)).await;
+    bed.becomes(first, "succeeded").await;
+    let holder = JobId::new();
+    let mut open = bed.queue.db().begin().await.expect("a transaction");
+    sqlx::query("insert into job_slots (key, slot_no, job_id, fence, boot_id) values ($1, 1, $2, 1, $2)")
+        .bind(format!("{}/k", bed.tenant.0.simple()))
+        .bind(holder.0)
+        .execute(&mut *open)
+        .await
+        .expect("a slot that is being taken");
+    bed.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and query like '%for update skip locked%' and pid <> pg_backend_pid()",
+    )
+    .await;
+    // The claim fails, and is made again.
+    let job = bed.enqueue(keyed(40, 1)).await;
+    bed.becomes(job, "running").await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(bed.number("select fence from jobs where state = 'running'").await, 1, "nobody took it back");
+    open.rollback().await.expect("rolled back");
+    bed.becomes(job, "succeeded").await;
+    assert_eq!(bed.effects(job).await, ["start", "end"]);
+    assert_eq!(bed.number("select count(*) from job_slots").await, 0);
+    worker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_keys_are_taken_together_or_not_at_all() {
     let bed = Bed::new().await;
