@@ -206,8 +206,9 @@ impl Stage {
     }
 
     async fn note(&self, attempt: &Attempt, name: &str) -> sqlx::Result<()> {
+        let row = self.row(attempt, name);
         let mut connection = self.pool.acquire().await?;
-        self.row(attempt, name).insert(&mut connection).await
+        row.insert(&mut connection).await
     }
 
     /// Of an attempt that may have been abandoned, so that it is dropped at its next await.
@@ -226,7 +227,8 @@ impl Stage {
     }
 
     fn row(&self, attempt: &Attempt, name: &str) -> Row {
-        Row { job: attempt.id().0, name: name.to_owned(), attempt: attempt.number() }
+        let noted = std::time::Instant::now();
+        Row { job: attempt.id().0, name: name.to_owned(), attempt: attempt.number(), noted }
     }
 
     async fn has(&self, name: &str) -> sqlx::Result<bool> {
@@ -250,19 +252,25 @@ struct Row {
     job: uuid::Uuid,
     name: String,
     attempt: i32,
+    /// When it happened, which the time that a connection takes is no part of.
+    noted: std::time::Instant,
 }
 
 impl Row {
     async fn insert(&self, connection: &mut sqlx::PgConnection) -> sqlx::Result<()> {
-        sqlx::query("insert into effects (job_id, name, attempt, pid) values ($1, $2, $3, $4)")
-            .bind(self.job)
-            .bind(&self.name)
-            .bind(self.attempt)
-            .bind(std::process::id().cast_signed())
-            // Unnamed, so that it survives a pooler that changes the session.
-            .persistent(false)
-            .execute(connection)
-            .await?;
+        sqlx::query(
+            "insert into effects (job_id, name, attempt, pid, at)
+             values ($1, $2, $3, $4, clock_timestamp() - make_interval(secs => $5))",
+        )
+        .bind(self.job)
+        .bind(&self.name)
+        .bind(self.attempt)
+        .bind(std::process::id().cast_signed())
+        .bind(self.noted.elapsed().as_secs_f64())
+        // Unnamed, so that it survives a pooler that changes the session.
+        .persistent(false)
+        .execute(connection)
+        .await?;
         Ok(())
     }
 }
