@@ -41,10 +41,20 @@ pub trait Classified: std::error::Error {
     }
 }
 
+/// What a server says that is starting, stopping, full or a standby, or a pooler that has lost its
+/// server: SQLSTATE classes 08, 53 and 58, and some of others.
+fn is_outage(code: &str) -> bool {
+    matches!(&code[..code.len().min(2)], "08" | "53" | "58")
+        || matches!(code, "25006" | "57P01" | "57P02" | "57P03")
+}
+
 impl Classified for sqlx::Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::PoolTimedOut | Self::Io(_) | Self::Tls(_) | Self::PoolClosed => ErrorKind::Unavailable,
+            Self::Database(error) if error.code().is_some_and(|code| is_outage(&code)) => {
+                ErrorKind::Unavailable
+            }
             _ => ErrorKind::Internal,
         }
     }

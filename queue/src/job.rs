@@ -129,6 +129,9 @@ pub struct Backoff {
 impl Backoff {
     pub const DEFAULT: Self = Self { first: seconds(2), cap: minutes(10) };
 
+    /// After an outage of our own database. Each further outage of a job waits longer.
+    pub(crate) const OUTAGE: Self = Self { first: seconds(4), cap: seconds(4) };
+
     /// The wait after the `attempt`th attempt failed (1 is the first). `spread` in 0..1 places it
     /// within the upper half of its range, so that what failed together is not retried together.
     pub fn wait(&self, attempt: i32, spread: f64) -> Duration {

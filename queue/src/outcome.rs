@@ -60,6 +60,9 @@ pub enum Failure {
     Snooze(Duration),
     /// Run again when the event happens, or after the timeout. Burns no attempt, holds no slot.
     Park { event: String, timeout: Duration },
+    /// Our own database does not answer, which is not the job's fault: again soon, at first without
+    /// burning an attempt.
+    Outage,
     /// Stopped because it was cancelled.
     Cancelled,
     /// This attempt lost the job: another one may be running. Nothing it says counts.
@@ -83,12 +86,13 @@ impl Failure {
 impl<E: Classified + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let mut message = chain(&error);
-        if matches!(error.kind(), ErrorKind::Internal) || is_of_database(&error) {
+        let of_database = is_of_database(&error);
+        if error.kind() == ErrorKind::Internal || of_database {
             warn!("{message}");
-            message = match error.kind() {
-                ErrorKind::Unavailable => "the database is not available".into(),
-                _ => "internal error".into(),
-            };
+            message = "internal error".into();
+        }
+        if error.kind() == ErrorKind::Unavailable && of_database {
+            return Self::Outage;
         }
         match error.kind() {
             ErrorKind::RateLimited { retry_after } => {

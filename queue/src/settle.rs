@@ -121,6 +121,10 @@ pub(crate) enum Verdict {
     Snooze {
         after_ms: i64,
     },
+    /// A retry that costs an attempt only when there were many outages; each waits longer.
+    Outage {
+        after_ms: i64,
+    },
     /// Back into its lane, as if it had never been claimed.
     Release,
     /// No kind of this name here: back, into the lane of workers that know it.
@@ -136,6 +140,7 @@ impl Verdict {
             Self::Snooze { after_ms } => (4, after_ms),
             Self::Release => (5, 0),
             Self::Unknown => (6, 0),
+            Self::Outage { after_ms } => (7, after_ms),
         }
     }
 }
@@ -157,12 +162,15 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
     let rows = sqlx::query!(
         r#"with done as (
              update jobs j set
-                    state = (case queue.verdict(j.cancel_requested_at, u.code) when 1 then 'failed' when 2 then 'cancelled' when 3 then 'retrying'
-                                  when 4 then 'snoozed' else 'queued' end)::job_state,
-                    attempt = j.attempt - (queue.verdict(j.cancel_requested_at, u.code) in (4, 5, 6))::int,
+                    state = (case queue.verdict(j.cancel_requested_at, u.code) when 1 then 'failed' when 2 then 'cancelled'
+                                  when 3 then 'retrying' when 7 then 'retrying' when 4 then 'snoozed' else 'queued' end)::job_state,
+                    attempt = j.attempt - (queue.verdict(j.cancel_requested_at, u.code) in (4, 5, 6)
+                                           or (queue.verdict(j.cancel_requested_at, u.code) = 7 and queue.outages(j.errors) < 10))::int,
                     fence = j.fence + 1, row_version = j.row_version + 1, boot_id = null,
                     park_key = case when queue.verdict(j.cancel_requested_at, u.code) in (5, 6) then j.park_key end,
-                    run_at = case when u.code in (3, 4) then queue.now() + u.wait_ms * interval '1 ms' else j.run_at end,
+                    run_at = case when u.code in (3, 4) then queue.now() + u.wait_ms * interval '1 ms'
+                                  when u.code = 7 then queue.now() + u.wait_ms * (1 + queue.outages(j.errors)) * interval '1 ms'
+                                  else j.run_at end,
                     lane = case when queue.verdict(j.cancel_requested_at, u.code) = 6 then j.queue || '/' || j.kind || '@' || j.version else j.queue end,
                     unknown_since = case when queue.verdict(j.cancel_requested_at, u.code) = 6 then coalesce(j.unknown_since, queue.now()) end,
                     started_at = j.claimed_at + u.start_us * interval '1 us',

@@ -159,7 +159,7 @@ impl Engine {
                 let outcome = match verdict {
                     Verdict::Failed => "failed",
                     Verdict::Cancelled => "cancelled",
-                    Verdict::Retry { .. } => "retried",
+                    Verdict::Retry { .. } | Verdict::Outage { .. } => "retried",
                     Verdict::Snooze { .. } => "snoozed",
                     Verdict::Release | Verdict::Unknown => "released",
                 };

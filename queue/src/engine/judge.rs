@@ -11,6 +11,10 @@ use crate::{
     settle::Verdict,
 };
 
+/// The kind of error of an outage of our own database, which `queue.outages` counts.
+const OUTAGE: &str = "outage";
+const DATABASE: &str = "the database was not available";
+
 /// How a handler's task came to an end.
 pub(super) enum Ending {
     Returned(Result<Done, Failure>),
@@ -86,6 +90,14 @@ pub(super) fn judge(policy: &Policy, ending: Ending, stopped: Option<Stop>) -> J
                 let (verdict, error) = retry(policy, "error", error, after);
                 end(verdict, error)
             }
+            // More attempts than it may have: even those that outages cost are used up.
+            Failure::Outage if policy.attempt > policy.max_attempts => {
+                end(Verdict::Failed, Some((OUTAGE, DATABASE.into())))
+            }
+            Failure::Outage => end(
+                Verdict::Outage { after_ms: millis(Backoff::OUTAGE.wait(1, rand::random())) },
+                Some((OUTAGE, DATABASE.into())),
+            ),
             Failure::Permanent(error) => end(Verdict::Failed, Some(("permanent", error))),
             Failure::Snooze(wait) => end(Verdict::Snooze { after_ms: millis(wait) }, None),
             Failure::Park { event, timeout } => Judged::Park { event, timeout },
@@ -174,6 +186,12 @@ mod tests {
         let after = Some(Duration::from_secs(77));
         let asked = returned(Failure::Retry { error: "busy".into(), after });
         assert_eq!(verdict(1, asked, None), Some(Verdict::Retry { after_ms: 77_000 }));
+    }
+
+    #[test]
+    fn an_outage_ends_a_job_only_once_it_has_cost_more_attempts_than_there_are() {
+        assert!(matches!(verdict(3, returned(Failure::Outage), None), Some(Verdict::Outage { .. })));
+        assert_eq!(verdict(4, returned(Failure::Outage), None), Some(Verdict::Failed));
     }
 
     #[test]

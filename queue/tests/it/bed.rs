@@ -186,6 +186,8 @@ pub enum What {
     Nul,
     /// Fails until this attempt.
     RetryUntil(i32),
+    /// Our own database does not answer, the first so many times.
+    Outages(usize),
     Permanent,
     Panic,
     SnoozeOnce,
@@ -241,6 +243,18 @@ impl Job for Act {
             What::Return(value) => Ok(Done::with(value)),
             What::Big => Ok(Done::with("x".repeat(2 << 20))),
             What::Nul => Ok(Done::with("a\0b")),
+            What::Outages(times) => {
+                effect(attempt, "start").await?;
+                let mut tx = attempt.begin();
+                let runs: i64 = sqlx::query_scalar("select count(*) from effects where job = $1")
+                    .bind(attempt.id().0)
+                    .fetch_one(tx.conn().await?)
+                    .await?;
+                if usize::try_from(runs).unwrap_or(0) > times {
+                    return Ok(Done::nothing());
+                }
+                Err(sqlx::Error::PoolTimedOut.into())
+            }
             What::RetryUntil(n) if attempt.number() < n => Err(Failure::retry("not yet")),
             What::RetryUntil(_) => Ok(Done::with(attempt.number())),
             What::Permanent => Err(Failure::permanent("never")),

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use streamspace_common::Actor;
+use streamspace_common::{Actor, JobId};
 use streamspace_queue::{Options, Request};
-use streamspace_testkit::holds_for;
+use streamspace_testkit::{eventually, holds_for};
 
 use crate::bed::{Bed, What, act};
 
@@ -298,5 +298,31 @@ async fn delayed_jobs_start_when_due_and_not_before() {
     bed.becomes(id, "succeeded").await;
     let late = bed.number("select (extract(epoch from started_at - run_at) * 1000)::bigint from jobs").await;
     assert!((0..100).contains(&late), "{late} ms after its time");
+    worker.stop().await;
+}
+
+/// Runs a job to its end, however far off its retries are. Returned is its row.
+async fn hurried(bed: &Bed, id: JobId) -> serde_json::Value {
+    let hurry = "update jobs set run_at = queue.now() where state = 'retrying'";
+    eventually(Duration::from_secs(60), "it is over", async || {
+        bed.execute(hurry).await;
+        let job = bed.job(id).await;
+        matches!(job["state"].as_str(), Some("succeeded" | "failed")).then_some(job)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outages_of_our_own_database_cost_no_attempt_unless_they_never_end() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let once = Options { max_attempts: Some(1), ..Options::default() };
+    let passing = bed.enqueue_with(act(What::Outages(10)), once.clone()).await.id;
+    let job = hurried(&bed, passing).await;
+    assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(1)));
+    assert_eq!(job["errors"][0]["kind"], "outage");
+    let lasting = bed.enqueue_with(act(What::Outages(100)), once).await.id;
+    let job = hurried(&bed, lasting).await;
+    assert_eq!((&job["state"], &job["attempt"]), (&json!("failed"), &json!(2)));
     worker.stop().await;
 }
