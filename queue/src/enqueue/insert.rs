@@ -55,13 +55,9 @@ pub(super) async fn insert(
     let run_at = options.run_at.map(jiff_sqlx::Timestamp::from);
 
     let key = tx.actor().key.map(|key| key.0);
-    let single = ids.len() == 1;
 
-    // The statements differ in where the rows come from. A plan for one row is made once and kept;
-    // from an array the planner makes one anew each time, which costs as much as the insert.
-    macro_rules! insert {
-        ($from:tt) => {
-            sqlx::query_as!(
+    let inserted = if keyed {
+        sqlx::query_as!(
                 Inserted,
                 r#"insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms, max_attempts,
                              state, version, priority, unique_mode, kind, queue, lane, unique_key,
@@ -74,9 +70,15 @@ pub(super) async fn insert(
                   $11, $7, $12, $13, $14, $14, $15,
                   string_to_array(u.slot_keys, E'\x1f'), string_to_array(u.slot_limits, E'\x1f')::smallint[],
                   case when at.run_at > at.now then null else full_.key end,
-                  $16, $17, $24, $18, $19, $20, $21, u.args
+                  $16, $17, $23, $18, $19, $20, $21, u.args
            from (select now, coalesce($5::timestamptz, now + coalesce($6::bigint, 0) * interval '1 ms') as run_at
-                 from (select queue.now() as now) n) at, "# + $from + r#"
+                 from (select queue.now() as now) n) at,
+                unnest($2::uuid[], $3::jsonb[], $4::text[], $22::text[]) as u(id, args, slot_keys, slot_limits)
+                left join lateral (
+                  select s.key from unnest(string_to_array(u.slot_keys, E'\x1f'),
+                                           string_to_array(u.slot_limits, E'\x1f')::smallint[]) as s(key, n)
+                  where (select count(*) from job_slots x where x.key = s.key) >= s.n
+                  limit 1) full_ on true
            returning id as "id: JobId", state as "state: State", order_at, run_at, blocked_on"#,
                 tenant.0,
                 &ids,
@@ -100,33 +102,60 @@ pub(super) async fn insert(
                 request.id,
                 request.traceparent,
                 &slot_limits as &[Option<String>],
-                keyed,
                 key,
             )
             .fetch_all(tx.conn().await?)
             .await?
-        };
-    }
-    let inserted = match (keyed, single) {
-        (true, _) => insert!(
-            "unnest($2::uuid[], $3::jsonb[], $4::text[], $22::text[]) as u(id, args, slot_keys, slot_limits)
-             left join lateral (
-               select s.key from unnest(string_to_array(u.slot_keys, E'\\x1f'),
-                                        string_to_array(u.slot_limits, E'\\x1f')::smallint[]) as s(key, n)
-               where (select count(*) from job_slots x where x.key = s.key) >= s.n
-               limit 1) full_ on $23"
-        ),
-        // Many that need no slot have one fate, which need not be told of each.
-        (false, false) => {
-            let now = tx.now().await?;
-            let soonest = options
-                .run_at
-                .unwrap_or_else(|| now.saturating_add(options.delay.unwrap_or_default()).unwrap_or(now));
-            let run_at = soonest.max(now);
-            let ahead = SignedDuration::from_mins(i64::from(options.priority.clamp(-100, 100)));
-            let order_at = run_at.checked_sub(ahead).unwrap_or(run_at);
-            let state = if run_at > now { State::Scheduled } else { State::Queued };
-            sqlx::query!(
+    } else if ids.len() == 1 && options.run_at.is_none() && options.delay.is_none() {
+        // The plan for one row is made once and kept; from an array the planner makes one anew each
+        // time, which costs as much as the insert.
+        let order_at = sqlx::query_scalar!(
+                r#"insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms, max_attempts,
+                                   state, version, priority, unique_mode, kind, queue, lane, unique_key,
+                                   parent_id, user_id, key_id, creator_type, creator_id, request_id, traceparent, args)
+                   values ($2, $1, queue.now(), queue.now() - $7::smallint * interval '1 minute', queue.now(), $4, $5, $6,
+                           'queued', $8, $7, $9, $10, $11, $11, $12, $13, $14, $15, $16, $17, $18, $19, $3)
+                   returning order_at"#,
+                tenant.0,
+                ids[0],
+                &args[0] as &Json<Box<RawValue>>,
+                release,
+                policy.timeout.as_millis() as i64,
+                options.max_attempts.unwrap_or(policy.attempts).max(1),
+                options.priority.clamp(-100, 100),
+                policy.version,
+                unique_mode,
+                policy.kind,
+                queue,
+                unique_key,
+                options.parent.map(|parent| parent.0),
+                user,
+                key,
+                creator_type,
+                creator_id,
+                request.id,
+                request.traceparent,
+            )
+            .fetch_one(tx.conn().await?)
+            .await?;
+        vec![Inserted {
+            id: JobId(ids[0]),
+            state: State::Queued,
+            order_at,
+            run_at: order_at,
+            blocked_on: None,
+        }]
+    } else {
+        // Those that need no slot have one fate, which need not be told of each.
+        let now = tx.now().await?;
+        let soonest = options
+            .run_at
+            .unwrap_or_else(|| now.saturating_add(options.delay.unwrap_or_default()).unwrap_or(now));
+        let run_at = soonest.max(now);
+        let ahead = SignedDuration::from_mins(i64::from(options.priority.clamp(-100, 100)));
+        let order_at = run_at.checked_sub(ahead).unwrap_or(run_at);
+        let state = if run_at > now { State::Scheduled } else { State::Queued };
+        sqlx::query!(
                 "insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms, max_attempts,
                                    state, version, priority, unique_mode, kind, queue, lane, unique_key,
                                    parent_id, user_id, key_id, creator_type, creator_id, request_id, traceparent, args)
@@ -159,15 +188,9 @@ pub(super) async fn insert(
             )
             .execute(tx.conn().await?)
             .await?;
-            let (order_at, run_at) = (sql_time(order_at), sql_time(run_at));
-            let of = |id: &Uuid| Inserted { id: JobId(*id), state, order_at, run_at, blocked_on: None };
-            ids.iter().map(of).collect()
-        }
-        (false, true) => insert!(
-            "(select ($2::uuid[])[1] as id, ($3::jsonb[])[1] as args, ($4::text[])[1] as slot_keys,
-                     ($22::text[])[1] as slot_limits) u,
-             (select null::text as key) full_ where not $23"
-        ),
+        let (order_at, run_at) = (sql_time(order_at), sql_time(run_at));
+        let of = |id: &Uuid| Inserted { id: JobId(*id), state, order_at, run_at, blocked_on: None };
+        ids.iter().map(of).collect()
     };
 
     let notices = tx.notices();
