@@ -55,16 +55,14 @@ pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -
     let most: Vec<i32> = asks.iter().map(|ask| i32::try_from(ask.most).unwrap_or(i32::MAX)).collect();
     let rows = sqlx::query!(
         r#"with picked as materialized (
-             select j.id, j.unique_mode from unnest($2::text[], $3::uuid[], $4::timestamptz[], $5::uuid[], $6::int[])
+             select j.id from unnest($2::text[], $3::uuid[], $4::timestamptz[], $5::uuid[], $6::int[])
                          as l(lane, tenant_id, at, id, most)
              cross join lateral (
-               select id, unique_mode from jobs
+               select id from jobs
                where state = 'queued' and lane = l.lane and tenant_id = l.tenant_id
                  and (order_at, id) >= (l.at, l.id)
                order by order_at, id limit l.most for update skip locked) j
-             where exists (select from workers where boot_id = $1)),
-           released as (
-             delete from job_keys k using picked p where p.unique_mode = 1 and k.job_id = p.id)
+             where exists (select from workers where boot_id = $1))
            update jobs j set state = 'running', attempt = j.attempt + 1, fence = j.fence + 1,
                   row_version = j.row_version + 1, boot_id = $1, claimed_at = queue.now(), started_at = queue.now(),
                   unknown_since = case when j.lane = j.queue then null else j.unknown_since end

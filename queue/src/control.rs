@@ -143,10 +143,11 @@ async fn retry_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u6
         "delete from job_keys where (tenant_id, kind, key) in (
            select k.tenant_id, k.kind, k.key from jobs j
            join job_keys k on k.tenant_id = j.tenant_id and k.kind = j.kind and k.key = j.unique_key
+           left join jobs holder on holder.id = k.job_id and holder.state not in ('succeeded', 'failed', 'cancelled')
+                                    and (j.unique_mode = 2 or holder.state <> 'running')
            where j.id = any($1) and j.unique_mode in (1, 2) and j.state in ('failed', 'cancelled')
-             and k.until <= queue.now()
-           order by k.tenant_id, k.kind, k.key for update of k skip locked)
-         and until <= queue.now()",
+             and (k.until <= queue.now() or holder.id is null)
+           order by k.tenant_id, k.kind, k.key for update of k skip locked)",
         ids,
     )
     .execute(tx.conn().await?)
@@ -168,7 +169,9 @@ async fn retry_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u6
                   run_at = queue.now(), order_at = queue.now() - j.priority * interval '1 minute',
                   lane = j.queue, unknown_since = null, blocked_on = null, park_key = null, boot_id = null,
                   claimed_at = null, started_at = null, finished_at = null, cancel_requested_at = null,
-                  cancel_delivered_at = null, cancel_stopped_at = null, result = null, warning = null
+                  cancel_delivered_at = null, cancel_stopped_at = null, result = null, warning = null,
+                  errors = (select jsonb_agg(e order by n) from jsonb_array_elements(j.errors) with ordinality as x(e, n)
+                            where e->>'kind' <> 'outage')
            from target t
            where j.id = t.id
              and case t.unique_mode when 0 then true

@@ -1,6 +1,6 @@
 //! [`Queue`]: what a process holds to enqueue, to read, and to be told of changes.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use streamspace_common::Actor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -15,6 +15,9 @@ use crate::{
     tx::{Request, Tx},
     wire,
 };
+
+/// How long connections in use may keep a process from ending.
+const CLOSE: Duration = Duration::from_secs(5);
 
 /// The number by which releases are compared: jobs and workers carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,7 +119,10 @@ impl Queue {
     pub async fn close(&self) {
         self.stop.cancel();
         self.tasks.wait().await;
-        self.db.close().await;
+        // A handler that was abandoned may hold a connection for ever.
+        if tokio::time::timeout(CLOSE, self.db.close()).await.is_err() {
+            tracing::warn!("connections are still in use; they end with the process");
+        }
     }
 }
 

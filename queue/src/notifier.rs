@@ -158,7 +158,8 @@ impl Notifier {
                 let mut open = within(TIMEOUT, PgConnection::connect_with(&options)).await?;
                 // What a crash of the server loses here costs a poll or a sweep, so it need not wait
                 // for the disk.
-                sqlx::query("set synchronous_commit = off").execute(&mut open).await?;
+                let set = sqlx::query("set synchronous_commit = off").execute(&mut open);
+                within(TIMEOUT, set).await?;
                 closed.insert(open)
             }
         })

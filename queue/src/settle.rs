@@ -29,7 +29,8 @@ pub(crate) struct Settled {
     pub notices: Notices,
 }
 
-/// Completes jobs and releases their slots and keys.
+/// Completes jobs and releases their slots and keys. A unique key that somebody has locked is being
+/// taken over: it is left to them.
 ///
 /// The join on the primary key is written out as one probe a row: with a bare `state = 'running'`
 /// the planner may walk the wrong partial index, and on a young table without statistics it may
@@ -51,12 +52,14 @@ pub(crate) async fn finish(conn: &mut PgConnection, jobs: &[Finish]) -> sqlx::Re
              from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::jsonb[], $5::text[], $6::jsonb[])
                   as u(id, fence, start_us, result, warning, progress)
              where j.id = u.id and j.fence = u.fence
-             returning j.id, u.fence, j.row_version, j.slot_keys is not null as keyed, j.unique_mode, j.parent_id),
+             returning j.id, u.fence, j.row_version, j.slot_keys is not null as keyed, j.unique_mode),
            slots as (
              delete from job_slots s using done where done.keyed and s.job_id = done.id and s.fence = done.fence
              returning s.key),
            keys as (
-             delete from job_keys k using done where done.unique_mode in (1, 2) and k.job_id = done.id)
+             delete from job_keys where (tenant_id, kind, key) in (
+               select k.tenant_id, k.kind, k.key from done join job_keys k on k.job_id = done.id
+               where done.unique_mode in (1, 2) for update of k skip locked))
            select id as "id: JobId", row_version, null as "key" from done
            union all select null, null, key from slots"#,
         &ids,
@@ -121,7 +124,7 @@ pub(crate) enum Verdict {
     Snooze {
         after_ms: i64,
     },
-    /// A retry that costs an attempt only when there were many outages; each waits longer.
+    /// A retry that costs no attempt unless there were many; each waits longer.
     Outage {
         after_ms: i64,
     },
@@ -162,19 +165,18 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
     let rows = sqlx::query!(
         r#"with done as (
              update jobs j set
-                    state = (case queue.verdict(j.cancel_requested_at, u.code) when 1 then 'failed' when 2 then 'cancelled'
+                    state = (case queue.verdict(j, u.code) when 1 then 'failed' when 2 then 'cancelled'
                                   when 3 then 'retrying' when 7 then 'retrying' when 4 then 'snoozed' else 'queued' end)::job_state,
-                    attempt = j.attempt - (queue.verdict(j.cancel_requested_at, u.code) in (4, 5, 6)
-                                           or (queue.verdict(j.cancel_requested_at, u.code) = 7 and queue.outages(j.errors) < 10))::int,
+                    attempt = j.attempt - (queue.verdict(j, u.code) in (4, 5, 6, 7))::int,
                     fence = j.fence + 1, row_version = j.row_version + 1, boot_id = null,
-                    park_key = case when queue.verdict(j.cancel_requested_at, u.code) in (5, 6) then j.park_key end,
+                    park_key = case when queue.verdict(j, u.code) in (5, 6) then j.park_key end,
                     run_at = case when u.code in (3, 4) then queue.now() + u.wait_ms * interval '1 ms'
                                   when u.code = 7 then queue.now() + u.wait_ms * (1 + queue.outages(j.errors)) * interval '1 ms'
                                   else j.run_at end,
-                    lane = case when queue.verdict(j.cancel_requested_at, u.code) = 6 then j.queue || '/' || j.kind || '@' || j.version else j.queue end,
-                    unknown_since = case when queue.verdict(j.cancel_requested_at, u.code) = 6 then coalesce(j.unknown_since, queue.now()) end,
+                    lane = case when queue.verdict(j, u.code) = 6 then j.queue || '/' || j.kind || '@' || j.version else j.queue end,
+                    unknown_since = case when queue.verdict(j, u.code) = 6 then coalesce(j.unknown_since, queue.now()) end,
                     started_at = j.claimed_at + u.start_us * interval '1 us',
-                    finished_at = case when queue.verdict(j.cancel_requested_at, u.code) in (1, 2) then queue.now() end,
+                    finished_at = case when queue.verdict(j, u.code) in (1, 2) then queue.now() end,
                     cancel_stopped_at = case when j.cancel_requested_at is not null then queue.now() end,
                     warning = coalesce(u.warning, j.warning), progress = coalesce(u.progress, j.progress),
                     errors = case when u.error is null then j.errors
@@ -190,7 +192,9 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
              delete from job_slots s using done where done.keyed and s.job_id = done.id and s.fence = done.fence
              returning s.key),
            keys as (
-             delete from job_keys k using done where done.unique_over and k.job_id = done.id)
+             delete from job_keys where (tenant_id, kind, key) in (
+               select k.tenant_id, k.kind, k.key from done join job_keys k on k.job_id = done.id
+               where done.unique_over for update of k skip locked))
            select id as "id: JobId", tenant_id as "tenant: TenantId", state as "state: State", lane, order_at, run_at,
                   row_version, null as "key" from done
            union all select null, null, null, null, null, null, null, key from slots"#,

@@ -52,6 +52,7 @@ struct Round {
     ends: Vec<End>,
     parks: Vec<Ack>,
     settled: Vec<(JobId, i64)>,
+    progress: Vec<(JobId, i64, serde_json::Value)>,
     /// The database refused a value of one of them: each is written alone.
     one_by_one: bool,
     stale: usize,
@@ -158,8 +159,11 @@ impl Engine {
         write_progress: bool,
     ) -> sqlx::Result<()> {
         let deliveries = !self.delivered.lock().expect("no panic while it was held").is_empty();
+        if write_progress && round.progress.is_empty() {
+            round.progress = self.unwritten_progress();
+        }
         let idle = round.finishes.is_empty() && round.ends.is_empty() && round.parks.is_empty();
-        if idle && !deliveries && !(write_progress && self.has_progress()) {
+        if idle && !deliveries && round.progress.is_empty() {
             return Ok(());
         }
         let conn: &mut PgConnection = match connection {
@@ -210,24 +214,11 @@ impl Engine {
             }
             round.parks.pop();
         }
-        if write_progress {
-            let progress = self.unwritten_progress();
-            if !progress.is_empty() {
-                match settle::write_progress(conn, &progress).await {
-                    Ok(notices) => round.notices.merge(notices),
-                    Err(error) => {
-                        self.keep_progress(&progress);
-                        return Err(error);
-                    }
-                }
-            }
+        if !round.progress.is_empty() {
+            round.notices.merge(settle::write_progress(conn, &round.progress).await?);
+            round.progress.clear();
         }
         Ok(())
-    }
-
-    fn has_progress(&self) -> bool {
-        let attempts = self.attempts.lock().expect("no panic while it was held");
-        attempts.values().any(|live| live.hold.has_progress.load(Ordering::Acquire))
     }
 
     fn unwritten_progress(&self) -> Vec<(JobId, i64, serde_json::Value)> {
@@ -238,16 +229,6 @@ impl Engine {
             .collect();
         progress.sort_unstable_by_key(|(job, ..)| *job);
         progress
-    }
-
-    /// It was not written: it stays to be.
-    fn keep_progress(&self, progress: &[(JobId, i64, serde_json::Value)]) {
-        let attempts = self.attempts.lock().expect("no panic while it was held");
-        for (job, fence, _) in progress {
-            if let Some(live) = attempts.get(job).filter(|live| live.hold.fence == *fence) {
-                live.hold.has_progress.store(true, Ordering::Release);
-            }
-        }
     }
 
     fn forget_settled(&self, round: &mut Round) {
@@ -295,6 +276,11 @@ impl Round {
             error!(job.id = %job, "the database refuses its event: it fails");
             let error = serde_json::json!({ "kind": "park", "message": "it can't wait for such an event" });
             self.ends.push(End { verdict: Verdict::Failed, error: Some(error), ..End::release(job, fence) });
+            return true;
+        }
+        if !self.progress.is_empty() {
+            error!("the database refuses what {} jobs say of their progress", self.progress.len());
+            self.progress.clear();
             return true;
         }
         false

@@ -12,8 +12,11 @@ use streamspace_common::{BootId, JobId};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Engine, Stop};
-use crate::settle::End;
+use super::{Engine, Stop, acknowledge::Ack};
+use crate::{
+    db::ANSWER,
+    settle::{self, End},
+};
 
 /// A beat that gets no answer must not hold up the next.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -63,8 +66,8 @@ impl Engine {
     }
 
     async fn try_register(&self) -> sqlx::Result<()> {
-        let mut conn = self.queue.db().direct().acquire().await?;
-        sqlx::query!(
+        let insert = async |conn: &mut PgConnection| {
+            sqlx::query!(
             "insert into workers (boot_id, host, pid, version, release, queues, kinds, concurrency, started_at, beat_at)
              values ($1, $2, $3, $4, $5, $6, $7, $8, queue.now(), queue.now())
              on conflict (boot_id) do nothing",
@@ -77,22 +80,44 @@ impl Engine {
             &self.registry.versions(),
             i32::try_from(self.options.concurrency).unwrap_or(i32::MAX),
         )
-        .execute(&mut *conn)
-        .await?;
+        .execute(conn)
+        .await
+        };
+        self.queue.db().direct_within(ANSWER, insert).await?;
         info!(boot = %self.boot(), "worker registered");
         Ok(())
     }
 
+    /// The last word: gives back what was claimed and never arrived, and ends the lease. With handlers
+    /// that would not end the lease runs out by itself, and keeps their slots until then.
     pub(super) async fn unregister(&self) {
         let boot = self.boot();
-        let gone = tokio::time::timeout(SIGN_OFF, async {
-            let mut conn = self.queue.db().direct().acquire().await?;
-            sqlx::query!("delete from workers where boot_id = $1", boot.0).execute(&mut *conn).await
-        })
-        .await;
-        if !matches!(gone, Ok(Ok(_))) {
-            warn!("could not unregister; others notice after the lease");
+        let abandoned = self.abandoned.load(Ordering::Acquire) > 0;
+        let last_word = async |conn: &mut PgConnection| {
+            let lost: Vec<End> = self
+                .not_running_here(running(conn, boot).await?)
+                .map(|(job, fence)| End::release(job, fence))
+                .collect();
+            let settled = settle::end(conn, &lost).await?;
+            if !abandoned {
+                sqlx::query!("delete from workers where boot_id = $1", boot.0).execute(conn).await?;
+            }
+            Ok(settled.notices)
+        };
+        match self.queue.db().direct_within(SIGN_OFF, last_word).await {
+            Ok(notices) => self.queue.tell(notices),
+            Err(error) => warn!(%error, "could not unregister; others notice after the lease"),
         }
+    }
+
+    /// Those of these rows of ours that no attempt here stands for.
+    fn not_running_here(&self, rows: Vec<(JobId, i64)>) -> impl Iterator<Item = (JobId, i64)> {
+        let known = self.attempts.lock().expect("no panic while it was held");
+        let unknown: Vec<_> = rows
+            .into_iter()
+            .filter(|(job, fence)| known.get(job).is_none_or(|live| live.hold.fence != *fence))
+            .collect();
+        unknown.into_iter()
     }
 
     pub(super) async fn beat(self: Arc<Self>) {
@@ -158,30 +183,18 @@ impl Engine {
     /// holds every job that this process has run since, and the look takes as long as they are many.
     async fn release_strays(&self, suspects: &mut Suspects, limit: Duration) -> sqlx::Result<()> {
         let boot = self.boot();
-        let read = async |conn: &mut PgConnection| {
-            sqlx::query!(
-                r#"select id as "id: JobId", fence from jobs where state = 'running' and boot_id = $1"#,
-                boot.0,
-            )
-            .fetch_all(conn)
-            .await
-        };
-        let rows = self.queue.db().direct_within(limit, read).await?;
+        let rows = self.queue.db().direct_within(limit, async |conn| running(conn, boot).await).await?;
         // In this order: of a row that was read and whose claim has ended, the attempt is known.
         let claims = self.claims.load(Ordering::Acquire);
-        let known = self.attempts.lock().expect("no panic while it was held");
-        let unknown = rows
-            .into_iter()
-            .map(|row| (row.id, row.fence))
-            .filter(|(job, fence)| known.get(job).is_none_or(|live| live.hold.fence != *fence));
-        let seen: Suspects =
-            unknown.map(|row| (row, suspects.get(&row).copied().unwrap_or(claims))).collect();
-        drop(known);
+        let seen: Suspects = self
+            .not_running_here(rows)
+            .map(|row| (row, suspects.get(&row).copied().unwrap_or(claims)))
+            .collect();
         for ((job, fence), first) in &seen {
             let again = suspects.contains_key(&(*job, *fence));
             if again && !(is_under_way(*first) && *first == claims) {
                 warn!(job.id = %job, "releasing a job that was claimed but never arrived");
-                self.settle(super::acknowledge::Ack::End(End::release(*job, *fence)));
+                self.settle(Ack::End(End::release(*job, *fence)));
             }
         }
         *suspects = seen;
@@ -197,6 +210,20 @@ impl Engine {
             live.stop(Stop::Lost);
         }
         *self.boot.write().expect("no panic while it was held") = BootId::new();
-        self.register().await;
+        tokio::select! {
+            () = self.register() => {}
+            () = self.over.cancelled() => {}
+        }
     }
+}
+
+/// What runs under this identity, with the fence of each.
+async fn running(conn: &mut PgConnection, boot: BootId) -> sqlx::Result<Vec<(JobId, i64)>> {
+    let rows = sqlx::query!(
+        r#"select id as "id: JobId", fence from jobs where state = 'running' and boot_id = $1"#,
+        boot.0,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.fence)).collect())
 }

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     attempt::{Attempt, Hold},
     claim::Claimed,
+    db::{ANSWER, within},
     keys,
     notice::Notices,
     outcome::{Done, Failure},
@@ -92,8 +93,11 @@ impl Engine {
     async fn actor(&self, kind: &dyn Kind, claimed: &Claimed) -> sqlx::Result<Option<Actor>> {
         let behind = claimed.user.map(Behind::Person).or(claimed.key.map(Behind::Key));
         if let (true, Some(behind)) = (kind.for_a_person(), behind) {
-            let mut conn = self.queue.read().await?;
-            let actor = self.rights.actor(&mut conn, claimed.tenant, behind).await?;
+            let actor = within(ANSWER, async {
+                let mut conn = self.queue.read().await?;
+                self.rights.actor(&mut conn, claimed.tenant, behind).await
+            });
+            let actor = actor.await?;
             return Ok(actor.map(|actor| Actor {
                 by: Creator::Job(claimed.id),
                 user: claimed.user,

@@ -11,7 +11,7 @@ use streamspace_common::{BootId, JobId};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Engine, Live, slots::Line};
+use super::{Engine, Live, limited::Limits, slots::Line};
 use crate::{
     attempt::Hold,
     claim::{self, Claimed},
@@ -114,8 +114,14 @@ impl Engine {
         let boot = self.boot();
         for limited in [claims.limited_next, !claims.limited_next] {
             if limited {
-                if controls.limits_any()
-                    && let Some(rows) = self.claim_limited(claims, boot, room.free, &controls).await?
+                if !controls.limits_any() {
+                    continue;
+                }
+                claims.limits.are(&controls);
+                // Not ahead: while they wait here they keep others from starting elsewhere.
+                let free = self.slots().free_for(|queue| controls.limits_queue(queue)).min(room.free);
+                if free > 0
+                    && let Some(rows) = self.claim_limited(claims, boot, free, &controls).await?
                 {
                     claims.limited_next = false;
                     self.start(claims.open(self).await?, boot, rows, Line::Head).await?;
@@ -135,7 +141,7 @@ impl Engine {
             }
         }
         // A paused lane is nothing to wait for; a limited one opens by itself.
-        Ok(Fetched::Nothing { again: claims.limited_from.values().min().copied() })
+        Ok(Fetched::Nothing { again: claims.limits.next() })
     }
 
     pub(super) fn ask(&self, free: usize, capacity: usize, open: &dyn Fn(&Lane) -> bool) -> Vec<Ask> {
@@ -242,8 +248,8 @@ struct Room {
 pub(super) struct Claims {
     connection: Option<PoolConnection<sqlx::Postgres>>,
     limited_next: bool,
-    /// When a limited queue may be asked again.
-    pub(super) limited_from: HashMap<String, Instant>,
+    /// When limited queues may be asked again.
+    pub(super) limits: Limits,
     /// Limited queues take turns too: the one that came last.
     pub(super) limited_last: String,
 }

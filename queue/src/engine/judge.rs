@@ -90,10 +90,6 @@ pub(super) fn judge(policy: &Policy, ending: Ending, stopped: Option<Stop>) -> J
                 let (verdict, error) = retry(policy, "error", error, after);
                 end(verdict, error)
             }
-            // More attempts than it may have: even those that outages cost are used up.
-            Failure::Outage if policy.attempt > policy.max_attempts => {
-                end(Verdict::Failed, Some((OUTAGE, DATABASE.into())))
-            }
             Failure::Outage => end(
                 Verdict::Outage { after_ms: millis(Backoff::OUTAGE.wait(1, rand::random())) },
                 Some((OUTAGE, DATABASE.into())),
@@ -186,12 +182,6 @@ mod tests {
         let after = Some(Duration::from_secs(77));
         let asked = returned(Failure::Retry { error: "busy".into(), after });
         assert_eq!(verdict(1, asked, None), Some(Verdict::Retry { after_ms: 77_000 }));
-    }
-
-    #[test]
-    fn an_outage_ends_a_job_only_once_it_has_cost_more_attempts_than_there_are() {
-        assert!(matches!(verdict(3, returned(Failure::Outage), None), Some(Verdict::Outage { .. })));
-        assert_eq!(verdict(4, returned(Failure::Outage), None), Some(Verdict::Failed));
     }
 
     #[test]

@@ -3,7 +3,11 @@
 //! Such a claim locks the queue's row of `queue_controls`, so claims of a limited queue take turns
 //! and what they count is exact. Nothing is counted up or down when jobs end: a limit can't leak.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use sqlx::{Connection, PgConnection};
 use streamspace_common::{BootId, PLATFORM, TenantId};
@@ -41,13 +45,17 @@ impl Engine {
         controls: &Controls,
     ) -> sqlx::Result<Option<Vec<Claimed>>> {
         let now = Instant::now();
-        claims.limited_from.retain(|_, at| *at > now);
+        claims.limits.forget_before(now);
         for queue in controls.limited_queues_after(&claims.limited_last) {
-            if claims.limited_from.contains_key(queue) && !self.take_freed(queue) {
-                continue;
+            if self.take_freed(queue) {
+                claims.limits.forget(queue);
             }
+            let not_yet = &claims.limits;
             let asks = self.ask(free, self.options.concurrency, &|lane| {
-                lane.queue() == queue && controls.is_limited(lane) && !controls.is_paused(lane)
+                lane.queue() == queue
+                    && controls.is_limited(lane)
+                    && !controls.is_paused(lane)
+                    && not_yet.allow(queue, lane.tenant)
             });
             if asks.is_empty() {
                 continue;
@@ -63,9 +71,10 @@ impl Engine {
                     return Err(error);
                 }
             };
-            let not_before = &mut claims.limited_from;
+            for (tenant, wait) in claimed.waits {
+                claims.limits.wait(queue, tenant, now + wait);
+            }
             if claimed.rows.is_empty() {
-                not_before.insert(queue.to_owned(), now + claimed.again.unwrap_or(LOOK_AGAIN));
                 let mut lanes = self.lanes.lock().expect("no panic while it was held");
                 for ask in asks {
                     // Nothing was taken because nothing was allowed, or because the lane is empty.
@@ -77,9 +86,6 @@ impl Engine {
                     }
                 }
                 continue;
-            }
-            if let Some(again) = claimed.again {
-                not_before.insert(queue.to_owned(), now + again);
             }
             let asks = asks
                 .into_iter()
@@ -97,8 +103,50 @@ struct Limited {
     rows: Vec<Claimed>,
     /// What each tenant was allowed.
     asked: HashMap<TenantId, usize>,
-    /// When the next token is there.
-    again: Option<Duration>,
+    /// Whose limit allows no more, and for how long: a tenant's own, or the platform's for all.
+    waits: Vec<(TenantId, Duration)>,
+}
+
+/// Until when limits are known to allow nothing: by queue, and by the tenant whose limit it is.
+#[derive(Default)]
+pub(super) struct Limits {
+    closed: HashMap<String, HashMap<TenantId, Instant>>,
+    /// What was read under other limits is worth nothing.
+    under: Weak<Controls>,
+}
+
+impl Limits {
+    pub(super) fn are(&mut self, controls: &Arc<Controls>) {
+        if !std::ptr::eq(self.under.as_ptr(), Arc::as_ptr(controls)) {
+            self.closed.clear();
+            self.under = Arc::downgrade(controls);
+        }
+    }
+
+    /// When the next of them may allow something.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.closed.values().flat_map(HashMap::values).min().copied()
+    }
+
+    fn allow(&self, queue: &str, tenant: TenantId) -> bool {
+        self.closed.get(queue).is_none_or(|of| !of.contains_key(&PLATFORM) && !of.contains_key(&tenant))
+    }
+
+    fn wait(&mut self, queue: &str, tenant: TenantId, until: Instant) {
+        let of = self.closed.entry(queue.to_owned()).or_default();
+        of.entry(tenant).and_modify(|at| *at = until.max(*at)).or_insert(until);
+    }
+
+    fn forget(&mut self, queue: &str) {
+        self.closed.remove(queue);
+    }
+
+    fn forget_before(&mut self, now: Instant) {
+        self.closed.retain(|_, of| {
+            of.retain(|_, until| *until > now);
+            !of.is_empty()
+        });
+    }
 }
 
 async fn claim_within_limits(
@@ -134,12 +182,15 @@ async fn claim_within_limits(
     .await?;
     // The bucket is filled up to this moment, and from it the next time: no time falls between two.
     let filled_at = rows.first().map(|row| row.at);
-    let mut again: Option<Duration> = None;
+    let mut waits = Vec::new();
     let mut allowances = Vec::new();
     for row in rows {
         let mut most = usize::MAX;
         if let Some(limit) = row.max_running {
             most = usize::try_from(i64::from(limit) - row.running).unwrap_or(0);
+            if most == 0 {
+                waits.push((row.tenant, LOOK_AGAIN));
+            }
         }
         let mut tokens = None;
         let rate = row.rate_count.zip(row.rate_period_ms).map(|(n, ms)| f64::from(n) * 1000.0 / ms as f64);
@@ -148,10 +199,6 @@ async fn claim_within_limits(
             let filled = row.since.map_or(bucket, |since| (row.tokens + since.max(0.0) * rate).min(bucket));
             most = most.min(filled as usize);
             tokens = Some(filled);
-            if filled < 1.0 {
-                let wait = Duration::from_secs_f64(((1.0 - filled) / rate).clamp(0.001, 60.0));
-                again = Some(again.map_or(wait, |again| again.max(wait)));
-            }
         }
         allowances.push(Allowance { tenant: row.tenant, most, tokens, rate });
     }
@@ -197,10 +244,9 @@ async fn claim_within_limits(
         if let Some(rate) = allowance.rate
             && left < 1.0
         {
-            let wait = Duration::from_secs_f64(((1.0 - left) / rate).clamp(0.001, 60.0));
-            again = Some(again.map_or(wait, |again| again.max(wait)));
+            waits.push((allowance.tenant, Duration::from_secs_f64(((1.0 - left) / rate).clamp(0.001, 60.0))));
         }
     }
     tx.commit().await?;
-    Ok(Limited { rows, asked, again })
+    Ok(Limited { rows, asked, waits })
 }

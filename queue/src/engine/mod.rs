@@ -147,7 +147,7 @@ pub(crate) struct Engine {
     claims: AtomicUsize,
     /// Beats that are to look for the jobs of a claim whose answer was lost.
     looks: AtomicUsize,
-    /// Something is due earlier than was known, and what is known.
+    /// Something is due earlier than was known, and what is known: nothing while it is read.
     due: Notify,
     next_due: Mutex<Option<Timestamp>>,
     pulse: Notify,
@@ -256,7 +256,6 @@ pub async fn run_worker(
     loops.spawn(engine.clone().beat());
     loops.spawn(engine.clone().pulse());
     loops.spawn(engine.clone().promote());
-    loops.spawn(engine.clone().fetch());
     loops.spawn(engine.clone().tend_slots());
 
     let context = WorkerContext::new("streamspace");
@@ -265,6 +264,7 @@ pub async fn run_worker(
         .build(backend::Execute::new(engine.clone()));
     let mut running = tokio::spawn(worker.run());
 
+    let mut fetching = tokio::spawn(engine.clone().fetch());
     let mut broken = false;
     tokio::select! {
         () = stop.cancelled() => info!("stopping: no more claims"),
@@ -273,15 +273,20 @@ pub async fn run_worker(
             error!(?ended, "apalis's worker ended by itself");
             broken = true;
         }
-        ended = loops.join_next() => {
-            // Draining ends the loop that claims.
+        ended = &mut fetching => {
+            // Draining ends it.
             if !engine.draining.is_cancelled() {
-                error!(?ended, "a loop of the engine ended by itself");
+                error!(?ended, "claiming ended by itself");
                 broken = true;
             }
+            fetching = tokio::spawn(async {});
+        }
+        ended = loops.join_next() => {
+            error!(?ended, "a loop of the engine ended by itself");
+            broken = true;
         }
     }
-    engine.drain().await;
+    engine.drain(fetching).await;
     // Nothing runs any more, so apalis's worker has nothing to wait for.
     if let Err(error) = context.stop() {
         warn!(%error, "apalis's worker would not stop");

@@ -52,12 +52,13 @@ impl Engine {
     }
 
     async fn promote_once(&self, conn: &mut PgConnection) -> sqlx::Result<Promoted> {
-        // From here on, whatever is due earlier than is read now wakes this loop.
-        let next = next_due(conn).await?;
-        *self.next_due.lock().expect("no panic while it was held") = next.as_ref().map(|(at, _)| *at);
-        match next {
+        // While it is not known what is due next, whatever is wakes this loop: also what commits while
+        // that is read.
+        self.set_next_due(None);
+        match next_due(conn).await? {
             None => return Ok(Promoted::Nothing(AT_MOST)),
-            Some((_, us)) if us > 0 => {
+            Some((at, us)) if us > 0 => {
+                self.set_next_due(Some(at));
                 return Ok(Promoted::Nothing(Duration::from_micros(us.unsigned_abs())));
             }
             Some(_) => {}
@@ -66,6 +67,10 @@ impl Engine {
         let promoted = !notices.is_empty();
         self.queue.tell(notices);
         Ok(if promoted { Promoted::Some } else { Promoted::Locked })
+    }
+
+    fn set_next_due(&self, next: Option<Timestamp>) {
+        *self.next_due.lock().expect("no panic while it was held") = next;
     }
 }
 

@@ -1,6 +1,10 @@
 //! Once a second: what this process would otherwise have to be told. One statement reads it all.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use sqlx::{PgConnection, types::Json};
@@ -133,7 +137,8 @@ impl Engine {
     /// A drain can be taken back as long as something runs.
     fn end_if_drained(&self) {
         let idle = self.attempts.lock().expect("no panic while it was held").is_empty();
-        if idle && self.controls().is_drained() {
+        // Abandoned handlers hold their slots by this worker's row.
+        if idle && self.abandoned.load(Ordering::Acquire) == 0 && self.controls().is_drained() {
             self.draining.cancel();
         }
     }

@@ -94,6 +94,15 @@ impl Slots {
         self.capacity().saturating_sub(self.running + self.waiting.len())
     }
 
+    /// How many more may be claimed of queues that must not run ahead: with those held, no more than
+    /// there are slots.
+    pub(super) fn free_for(&self, such: impl Fn(&str) -> bool) -> usize {
+        let queues = self.tenants.values().flat_map(|tenant| &tenant.queues);
+        let held: usize =
+            queues.filter(|(queue, _)| such(queue)).map(|(_, count)| count.running + count.waiting).sum();
+        self.concurrency.saturating_sub(held).min(self.free())
+    }
+
     pub(super) fn running(&self) -> usize {
         self.running
     }
@@ -118,6 +127,11 @@ impl Slots {
             return Err(jobs);
         }
         let since = Instant::now();
+        // At the head they stay in their order.
+        let jobs: Box<dyn Iterator<Item = Claimed>> = match line {
+            Line::Head => Box::new(jobs.into_iter().rev()),
+            Line::End => Box::new(jobs.into_iter()),
+        };
         for job in jobs {
             let tenant = self.tenants.entry(job.tenant).or_default();
             tenant.waiting += 1;
@@ -226,11 +240,13 @@ impl Slots {
 
     /// Takes back what has waited so long: jobs are not as short as they were.
     pub(super) fn stuck(&mut self, longest: Duration) -> Vec<Claimed> {
-        if self.waiting.front().is_none_or(|first| first.since.elapsed() < longest) {
+        // Not the first alone: what is put before the others is younger.
+        if self.waiting.iter().all(|waiting| waiting.since.elapsed() < longest) {
             return Vec::new();
         }
-        // Until jobs prove short again.
-        self.mean = Some(self.mean.unwrap_or_default().max(1.0));
+        // Nothing ahead, until jobs prove short again.
+        let none_ahead = 2.0 * AHEAD.as_secs_f64() * self.concurrency as f64;
+        self.mean = Some(self.mean.unwrap_or_default().max(none_ahead).max(1.0));
         self.take_waiting()
     }
 

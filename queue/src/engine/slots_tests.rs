@@ -68,8 +68,30 @@ fn one_tenant_alone_may_run_all_but_the_kept_slot() {
 fn jobs_of_limited_queues_go_first() {
     let mut slots = after_jobs_of(Duration::from_millis(1), 10);
     slots.add(jobs(A, 5), Line::End).expect("open");
+    let limited = jobs(B, 3);
+    let order: Vec<_> = limited.iter().map(|job| job.id).collect();
+    slots.add(limited, Line::Head).expect("open");
+    let started: Vec<_> = std::iter::from_fn(|| slots.next()).take(3).map(|job| job.id).collect();
+    assert_eq!(started, order, "in their own order");
+}
+
+#[test]
+fn limited_queues_hold_no_more_than_there_are_slots() {
+    let mut slots = after_jobs_of(Duration::from_millis(1), 4);
+    slots.add(jobs(A, 3), Line::Head).expect("open");
+    assert!(slots.free() > 4);
+    assert_eq!(slots.free_for(|queue| queue == "q"), 1);
+    assert_eq!(slots.free_for(|queue| queue == "another"), 4);
+}
+
+#[test]
+fn what_is_put_before_the_others_does_not_hide_that_they_are_stuck() {
+    let mut slots = after_jobs_of(Duration::from_millis(1), 100);
+    slots.add(jobs(A, 2), Line::End).expect("open");
+    std::thread::sleep(Duration::from_millis(20));
     slots.add(jobs(B, 1), Line::Head).expect("open");
-    assert_eq!(slots.next().expect("a slot").tenant, B);
+    assert_eq!(slots.stuck(Duration::from_millis(10)).len(), 3);
+    assert_eq!(slots.capacity(), 100, "nothing ahead");
 }
 
 #[test]

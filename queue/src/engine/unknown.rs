@@ -11,7 +11,12 @@ use streamspace_common::JobId;
 use tracing::{info, warn};
 
 use super::{Engine, Live, acknowledge::Ack, execute::Run};
-use crate::{claim::Claimed, notice::Notices, settle::Verdict};
+use crate::{
+    claim::Claimed,
+    db::{ANSWER, within},
+    notice::Notices,
+    settle::Verdict,
+};
 
 impl Engine {
     /// A kind that this worker does not know: the job waits for one that does, or fails when none
@@ -46,21 +51,23 @@ impl Engine {
 
     /// Whether every live worker is at least as new as the job, and none knows its kind.
     async fn nobody_will_know(&self, kind: &str, release: i64) -> sqlx::Result<bool> {
-        let mut conn = self.queue.read().await?;
-        let hope = sqlx::query_scalar!(
-            r#"select exists (select from workers where release < $1 or $2 = any(kinds)) as "hope!""#,
-            release,
-            kind,
-        )
-        .fetch_one(&mut *conn)
-        .await?;
-        Ok(!hope)
+        let hope = within(ANSWER, async {
+            let mut conn = self.queue.read().await?;
+            sqlx::query_scalar!(
+                r#"select exists (select from workers where release < $1 or $2 = any(kinds)) as "hope!""#,
+                release,
+                kind,
+            )
+            .fetch_one(&mut *conn)
+            .await
+        });
+        Ok(!hope.await?)
     }
 
     /// Fails jobs in the lanes of unknown kinds for which there is no hope any more: nobody claims
     /// them, so nobody else would.
     pub(super) async fn give_up_unknown(&self) -> sqlx::Result<()> {
-        let mut conn = self.queue.db().direct().acquire().await?;
+        let mut conn = within(ANSWER, self.queue.db().direct().acquire()).await?;
         let rows = sqlx::query!(
             r#"with hopeless as materialized (
                  select id from jobs j

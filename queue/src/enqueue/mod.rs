@@ -11,7 +11,8 @@ use streamspace_common::{Creator, JobId, TenantId, UserId};
 
 use self::insert::insert;
 use crate::{
-    job::{Job, Slot, Unique},
+    job::{Job, Slot, Unique, UniqueWhile},
+    notice::Lane,
     tx::Tx,
 };
 
@@ -185,8 +186,11 @@ pub(crate) async fn enqueue_prepared(
 }
 
 /// Takes the key for `id`, or tells who holds it. The primary key decides races: a second taker
-/// waits for the first one's commit. The row of a holder is not locked, for its end deletes it: a
-/// transaction that stays open must not hold that up.
+/// waits for the first one's commit. A key outlives what it protects until somebody takes it or the
+/// holder's end deletes it, so its holder is asked.
+///
+/// A job that waits is kept from starting until this transaction ends: what it will read must
+/// include what was written before the duplicate was refused.
 async fn take_unique_key(
     tx: &mut Tx,
     kind: &str,
@@ -212,9 +216,11 @@ async fn take_unique_key(
         if inserted.rows_affected() > 0 {
             return Ok(None);
         }
-        let holder = sqlx::query!(
-            r#"select job_id as "id: JobId", coalesce(until <= queue.now(), false) as "expired!" from job_keys
-               where tenant_id = $1 and kind = $2 and key = $3"#,
+        let key = sqlx::query!(
+            r#"select k.job_id as "holder: JobId", coalesce(k.until <= queue.now(), false) as "expired!",
+                      j.state in ('succeeded', 'failed', 'cancelled') as "over?"
+               from job_keys k left join jobs j on j.id = k.job_id
+               where k.tenant_id = $1 and k.kind = $2 and k.key = $3"#,
             tenant.0,
             kind,
             unique.key,
@@ -222,24 +228,50 @@ async fn take_unique_key(
         .fetch_optional(&mut *conn)
         .await?;
         // Released between the two statements: try to take it again.
-        let Some(holder) = holder else { continue };
-        if !holder.expired {
-            return Ok(Some(holder.id));
+        let Some(key) = key else { continue };
+        let holds = !key.expired
+            && match unique.while_ {
+                UniqueWhile::Waiting => wait_with(tx, key.holder).await?,
+                UniqueWhile::Unfinished => key.over == Some(false),
+                UniqueWhile::Kept => true,
+            };
+        if holds {
+            return Ok(Some(key.holder));
         }
         let inherited = sqlx::query!(
             "update job_keys set job_id = $4, until = queue.now() + $5::bigint * interval '1 ms'
-             where tenant_id = $1 and kind = $2 and key = $3 and until <= queue.now()",
+             where tenant_id = $1 and kind = $2 and key = $3 and job_id = $6",
             tenant.0,
             kind,
             unique.key,
             id.0,
             ttl,
+            key.holder.0,
         )
-        .execute(conn)
+        .execute(tx.conn().await?)
         .await?;
         if inherited.rows_affected() > 0 {
             return Ok(None);
         }
     }
     Err(EnqueueError::Contended { key: unique.key.clone() })
+}
+
+/// Whether the job waits to be claimed, and then keeps it waiting until the end of the transaction;
+/// claims have passed it by then, so its lane is told.
+async fn wait_with(tx: &mut Tx, holder: JobId) -> sqlx::Result<bool> {
+    let waits = sqlx::query!(
+        r#"select tenant_id as "tenant: TenantId", lane, order_at, run_at, state = 'queued' as "queued!" from jobs
+           where id = $1 and state not in ('running', 'succeeded', 'failed', 'cancelled') for key share"#,
+        holder.0,
+    )
+    .fetch_optional(tx.conn().await?)
+    .await?;
+    let Some(job) = waits else { return Ok(false) };
+    if job.queued {
+        tx.notices().claimable(Lane { name: job.lane, tenant: job.tenant }, job.order_at.to_jiff());
+    } else {
+        tx.notices().due(job.run_at.to_jiff());
+    }
+    Ok(true)
 }

@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use streamspace_common::{Actor, JobId};
 use streamspace_queue::{
-    Attempt, Done, Failure, Job, Options, Registry, Request, Unique,
+    Attempt, Done, Failure, Job, Options, Registry, Request, Unique, WorkerOptions,
     control::{self, ControlError},
     enqueue,
     inspect::Scope,
 };
-use streamspace_testkit::eventually;
+use streamspace_testkit::{eventually, holds_for};
 
 use crate::bed::{Act, Bed, What, act, quick};
 
@@ -44,6 +45,18 @@ async fn no_more_run_than_the_key_allows() {
     }
 }
 
+/// Whoever wants the first slot of the key waits until this is over.
+async fn slot_being_taken(bed: &Bed) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    let mut open = bed.queue.db().begin().await.expect("a transaction");
+    sqlx::query("insert into job_slots (key, slot_no, job_id, fence, boot_id) values ($1, 1, $2, 1, $2)")
+        .bind(format!("{}/k", bed.tenant.0.simple()))
+        .bind(JobId::new().0)
+        .execute(&mut *open)
+        .await
+        .expect("a slot that is being taken");
+    open
+}
+
 /// A worker that lost a claim looks for its jobs; one that it is about to start is not among them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_waits_long_for_its_slot_starts_once() {
@@ -51,14 +64,7 @@ async fn a_job_that_waits_long_for_its_slot_starts_once() {
     let worker = bed.worker();
     let first = bed.enqueue(act(What::Nothing)).await;
     bed.becomes(first, "succeeded").await;
-    let holder = JobId::new();
-    let mut open = bed.queue.db().begin().await.expect("a transaction");
-    sqlx::query("insert into job_slots (key, slot_no, job_id, fence, boot_id) values ($1, 1, $2, 1, $2)")
-        .bind(format!("{}/k", bed.tenant.0.simple()))
-        .bind(holder.0)
-        .execute(&mut *open)
-        .await
-        .expect("a slot that is being taken");
+    let open = slot_being_taken(&bed).await;
     bed.execute(
         "select pg_terminate_backend(pid) from pg_stat_activity
          where datname = current_database() and query like '%for update skip locked%' and pid <> pg_backend_pid()",
@@ -133,6 +139,61 @@ async fn unique_while_waiting_allows_one_behind_the_running_one() {
         bed.enqueue_with(job, Options { delay: Some(Duration::from_secs(9)), ..Options::default() }).await;
     assert!(!second.duplicate);
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_before_a_duplicate_is_seen_by_the_job_that_waits() {
+    let bed = Bed::new().await;
+    let job = Act { unique: Some("u".into()), unique_while_waiting: true, ..act(What::Nothing) };
+    let first = bed.enqueue(job.clone()).await;
+    let mut open = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+    let second = enqueue(&mut open, job.clone()).await.expect("enqueued");
+    assert_eq!((second.id, second.duplicate), (first, true));
+    let worker = bed.worker();
+    let other = bed.enqueue(act(What::Nothing)).await;
+    bed.becomes(other, "succeeded").await;
+    holds_for(Duration::from_millis(500), "it waits", async || bed.state(first).await == "queued").await;
+    open.commit().await.expect("committed");
+    eventually(Duration::from_millis(800), "its lane is told", async || {
+        (bed.state(first).await == "succeeded").then_some(())
+    })
+    .await;
+    let third = bed.enqueue_with(job, Options::default()).await;
+    assert!(!third.duplicate, "it is over");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_was_handed_back_waits_under_its_key_again() {
+    let bed = Bed::new().await;
+    let worker = bed.worker_with(WorkerOptions { shutdown_timeout: Duration::from_millis(100), ..quick() });
+    let job = Act { unique: Some("u".into()), unique_while_waiting: true, ..act(What::Wait(60_000)) };
+    let first = bed.enqueue(job.clone()).await;
+    bed.becomes(first, "running").await;
+    worker.stop().await;
+    assert_eq!(bed.state(first).await, "queued");
+    let second = bed.enqueue_with(job, Options::default()).await;
+    assert_eq!((second.id, second.duplicate), (first, true));
+}
+
+/// Its claim is answered after the worker was told to stop: it was never begun, so it costs nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_under_way_at_a_stop_goes_back_as_it_came() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let open = slot_being_taken(&bed).await;
+    let once = Options { max_attempts: Some(1), ..Options::default() };
+    let job = bed.enqueue_with(keyed(40, 1), once).await.id;
+    bed.becomes(job, "running").await;
+    let stopping = tokio::spawn(worker.stop());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    open.rollback().await.expect("rolled back");
+    assert_eq!(stopping.await.expect("stopped"), streamspace_queue::Ended::Stopped);
+    let row = bed.job(job).await;
+    assert_eq!((&row["state"], &row["attempt"]), (&json!("queued"), &json!(0)));
+    assert_eq!(row["errors"], Value::Null);
+    assert_eq!(bed.number("select count(*) from job_slots").await, 0);
+    assert_eq!(bed.number("select count(*) from workers").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,47 @@ async fn no_more_run_than_the_queue_allows() {
     second.stop().await;
 }
 
+/// What one tenant may not start now keeps no other from starting, though both are under one limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_own_limit_closes_the_queue_to_no_other() {
+    let bed = Bed::new().await;
+    bed.execute(
+        "insert into queue_controls (queue, tenant_id, max_running, updated_at)
+         values ('test', '00000000-0000-0000-0000-000000000001', 50, now())",
+    )
+    .await;
+    limit_tenant(&bed, "rate_count, rate_period_ms) select 'test', id, now(), 1, 60000 from t").await;
+    let worker = bed.worker();
+    let first = bed.enqueue(act(What::Nothing)).await;
+    bed.becomes(first, "succeeded").await;
+    let second = bed.enqueue(act(What::Nothing)).await;
+    holds_for(Duration::from_millis(1500), "it waits", async || bed.state(second).await == "queued").await;
+    let other = bed.enqueue_as(TenantId::new(), act(What::Nothing), Options::default()).await.id;
+    eventually(Duration::from_secs(1), "another tenant's starts", async || {
+        (bed.state(other).await == "succeeded").then_some(())
+    })
+    .await;
+    assert_eq!(bed.state(second).await, "queued");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_raised_holds_within_a_second() {
+    let bed = Bed::new().await;
+    limit_tenant(&bed, "rate_count, rate_period_ms) select 'test', id, now(), 1, 60000 from t").await;
+    let worker = bed.worker();
+    let first = bed.enqueue(act(What::Nothing)).await;
+    bed.becomes(first, "succeeded").await;
+    let second = bed.enqueue(act(What::Nothing)).await;
+    holds_for(Duration::from_millis(500), "it waits", async || bed.state(second).await == "queued").await;
+    bed.execute("update queue_controls set rate_count = 100, rate_period_ms = 1000").await;
+    eventually(Duration::from_millis(1800), "it starts", async || {
+        (bed.state(second).await == "succeeded").then_some(())
+    })
+    .await;
+    worker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_is_kept_by_the_fleet() {
     let bed = Bed::new().await;
