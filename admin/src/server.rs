@@ -1,7 +1,17 @@
 //! HTTP over TCP as each of our listeners takes it: so many connections at once, and none that holds
 //! its place without asking or taking anything.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{Extension, Router, extract::ConnectInfo, middleware::AddExtension, serve::Listener};
 use hyper_util::{
@@ -14,7 +24,7 @@ use tokio::{
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower_layer::Layer;
+use tower::{Layer, Service};
 use tracing::{debug, warn};
 
 use crate::connection::Connection;
@@ -89,17 +99,49 @@ async fn serve_one(
     server.http1().timer(TokioTimer::new()).header_read_timeout(head);
     // A peer that answers no ping is gone. WebSockets over HTTP/2 begin with CONNECT.
     server.http2().timer(TokioTimer::new()).keep_alive_interval(head / 2).enable_connect_protocol();
-    let service = TowerToHyperService::new(service);
+    let requests = Arc::new(AtomicU64::new(0));
+    let service = TowerToHyperService::new(Counted { service, requests: requests.clone() });
     let mut served = pin!(server.serve_connection_with_upgrades(TokioIo::new(connection), service));
-    let served = tokio::select! {
-        served = served.as_mut() => served,
-        () = stop.cancelled() => {
+    let (mut ending, mut before) = (false, 0);
+    let served = loop {
+        tokio::select! {
+            served = served.as_mut() => break served,
+            () = stop.cancelled(), if !ending => ending = true,
+            // An idle peer that answers pings would keep its place for ever. What is under way goes on.
+            () = tokio::time::sleep(head), if !ending => {
+                let now = requests.load(Ordering::Relaxed);
+                ending = now == before;
+                before = now;
+            }
+        }
+        if ending {
             served.as_mut().graceful_shutdown();
-            served.await
         }
     };
     if let Err(error) = served {
         debug!(error = %error, "a connection was cut: {error}");
+    }
+}
+
+/// Counts what is asked.
+#[derive(Clone)]
+struct Counted<S> {
+    service: S,
+    requests: Arc<AtomicU64>,
+}
+
+impl<R, S: Service<R>> Service<R> for Counted<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: R) -> S::Future {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.service.call(request)
     }
 }
 
@@ -196,6 +238,15 @@ mod tests {
         for client in silent {
             assert!(!told(client).await.contains("200"));
         }
+    }
+
+    /// Its preface and settings are said, so it is a connection like others, but nothing is asked.
+    #[tokio::test]
+    async fn an_idle_http_2_connection_ends() {
+        let server = Server::start(get(async || "here"), 4).await;
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let client = server.say(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings].concat()).await;
+        told(client).await;
     }
 
     #[tokio::test]

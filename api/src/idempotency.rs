@@ -90,11 +90,23 @@ async fn run_once(
     let mut request = Request::from_parts(parts, Body::from(body));
     request.extensions_mut().insert(claim.clone());
     // A caller who hangs up does not stop what they started: they will ask again.
-    let running = tokio::spawn(async move { settle(&api, &claim, next.run(request).await).await });
-    Ok(running.await.unwrap_or_else(|ended| match ended.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(_) => ApiError::unavailable("the process is stopping").into_response(),
-    }))
+    let (running, running_claim) = (api.clone(), claim.clone());
+    let running =
+        tokio::spawn(async move { settle(&running, &running_claim, next.run(request).await).await });
+    let ended = match running.await {
+        Ok(response) => return Ok(response),
+        Err(ended) => ended,
+    };
+    match ended.try_into_panic() {
+        Ok(panic) => {
+            // It may fare better later, like any other mistake of ours.
+            if let Err(error) = idempotency::release(&api.queue, &claim).await {
+                warn!(error = %error, "an Idempotency-Key stays locked until its lock expires");
+            }
+            std::panic::resume_unwind(panic)
+        }
+        Err(_) => Ok(ApiError::unavailable("the process is stopping").into_response()),
+    }
 }
 
 /// Stores a refusal; gives the lock back when the same request may fare better later.
