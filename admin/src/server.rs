@@ -240,13 +240,29 @@ mod tests {
         }
     }
 
-    /// Its preface and settings are said, so it is a connection like others, but nothing is asked.
+    /// Its preface and settings are said and its pings are answered, so it is a connection like others,
+    /// but nothing is asked.
     #[tokio::test]
     async fn an_idle_http_2_connection_ends() {
         let server = Server::start(get(async || "here"), 4).await;
         let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-        let client = server.say(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings].concat()).await;
-        told(client).await;
+        let mut client =
+            server.say(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings].concat()).await;
+        let until_the_end = async {
+            let mut head = [0; 9];
+            while client.read_exact(&mut head).await.is_ok() {
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+                let mut payload = vec![0; length];
+                client.read_exact(&mut payload).await.expect("a whole frame");
+                const PING: u8 = 6;
+                const ACK: u8 = 1;
+                if head[3] == PING && head[4] != ACK {
+                    head[4] = ACK;
+                    client.write_all(&[head.as_slice(), &payload].concat()).await.expect("it listens");
+                }
+            }
+        };
+        timeout(SOON, until_the_end).await.expect("the connection ends");
     }
 
     #[tokio::test]
