@@ -160,11 +160,13 @@ impl Engine {
         let boot = self.boot();
         let beat = async |conn: &mut PgConnection| {
             sqlx::query!(
-                "update workers set beats = beats + 1, beat_at = queue.now(), running = $2, abandoned = $3
+                "update workers set beats = beats + 1, beat_at = queue.now(), running = $2, abandoned = $3,
+                        draining = draining or $4
                  where boot_id = $1",
                 boot.0,
                 running,
                 abandoned,
+                self.draining.is_cancelled(),
             )
             .execute(conn)
             .await

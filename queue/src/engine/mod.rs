@@ -247,6 +247,11 @@ pub async fn run_worker(
     let hear: Arc<dyn Hear> = engine.clone();
     queue.bus().join(Arc::downgrade(&hear));
 
+    // Known from the first reading on, so that a rate over them is one.
+    for name in ["streamspace_rescued_total", "streamspace_stale_total", "streamspace_leases_lost_total"] {
+        metrics::counter!(name).increment(0);
+    }
+
     let mut loops = JoinSet::new();
     loops.spawn(engine.clone().acknowledge(to_write));
     // Registered before the first claim: a claim of an unknown worker is rescued from it.

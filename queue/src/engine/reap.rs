@@ -106,7 +106,7 @@ pub(super) async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
                              'kind', 'worker_lost', 'message', 'the worker that ran it stopped answering'))
            where j.id = any (array (select id from lost))
            returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.state as "state: State", j.lane,
-                     j.order_at, j.row_version, j.unique_mode"#,
+                     j.order_at, j.row_version, j.unique_mode, j.kind"#,
     )
     .fetch_all(&mut *tx)
     .await?;
@@ -131,6 +131,12 @@ pub(super) async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
     let mut notices = Notices { unblock: freed.into_iter().collect(), ..Notices::default() };
     for row in rows {
         notices.changed(row.id, row.row_version);
+        let outcome = match row.state {
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+            _ => "retried",
+        };
+        metrics::counter!("streamspace_jobs_total", "kind" => row.kind, "outcome" => outcome).increment(1);
         if row.state == State::Queued {
             notices.claimable(Lane { name: row.lane, tenant: row.tenant }, row.order_at.to_jiff());
         }
