@@ -2,7 +2,7 @@
 -- taken would tell of teams that one does not see.
 create table teams (
     id          uuid primary key,
-    tenant_id   uuid not null references tenants (id),
+    tenant_id   uuid not null references tenants (id) on delete cascade,
     name        text not null check (length(name) between 1 and 200),
     description text not null default '' check (length(description) <= 2000),
     -- Whoever made it; they may be gone.
@@ -13,7 +13,7 @@ create table teams (
 );
 
 create table team_members (
-    tenant_id uuid not null references tenants (id),
+    tenant_id uuid not null references tenants (id) on delete cascade,
     team_id   uuid not null,
     user_id   uuid not null,
     role      text not null constraint team_members_role check (role in ('viewer', 'member', 'admin', 'owner')),
