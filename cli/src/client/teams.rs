@@ -6,7 +6,10 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use reqwest::Method;
-use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::json;
 use uuid::Uuid;
 
