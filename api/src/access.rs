@@ -55,6 +55,14 @@ const fn jobs(method: &'static str, path: &'static str, permission: Permission) 
     needs(method, path, Some("jobs"), permission)
 }
 
+const fn teams(method: &'static str, path: &'static str, permission: Permission) -> Operation {
+    needs(method, path, Some("teams"), permission)
+}
+
+const fn settings(method: &'static str, path: &'static str) -> Operation {
+    needs(method, path, Some("settings"), Permission::SettingsManage)
+}
+
 const fn public(path: &'static str) -> Operation {
     Operation { method: "GET", path, access: Access::Public, streams: false }
 }
@@ -101,6 +109,23 @@ pub const OPERATIONS: &[Operation] = &[
     jobs("GET", "/api/v1/schedules/{id}/fires", Permission::SchedulesRead),
     stream("/api/v1/ws/jobs", "realtime", Permission::JobsRead),
     needs("POST", "/api/v1/streams/ticket", None, Permission::StreamsOpen),
+    teams("GET", "/api/v1/teams", Permission::TeamsRead),
+    teams("POST", "/api/v1/teams", Permission::TeamsWrite),
+    teams("GET", "/api/v1/teams/my-teams", Permission::TeamsRead),
+    teams("GET", "/api/v1/teams/{teamId}", Permission::TeamsRead),
+    teams("PATCH", "/api/v1/teams/{teamId}", Permission::TeamsWrite),
+    teams("DELETE", "/api/v1/teams/{teamId}", Permission::TeamsWrite),
+    teams("GET", "/api/v1/teams/{teamId}/members", Permission::TeamsRead),
+    teams("POST", "/api/v1/teams/{teamId}/members", Permission::TeamsWrite),
+    teams("PATCH", "/api/v1/teams/{teamId}/members/{userId}", Permission::TeamsWrite),
+    teams("DELETE", "/api/v1/teams/{teamId}/members/{userId}", Permission::TeamsLeave),
+    teams("GET", "/api/v1/teams/{teamId}/permissions", Permission::TeamsRead),
+    teams("GET", "/api/v1/teams/{teamId}/role-info", Permission::TeamsRead),
+    teams("GET", "/api/v1/teams/{teamId}/my-permissions", Permission::TeamsRead),
+    teams("GET", "/api/v1/teams/{teamId}/check-permission/{permission}", Permission::TeamsRead),
+    settings("GET", "/api/v1/settings"),
+    settings("GET", "/api/v1/settings/{key}"),
+    settings("PUT", "/api/v1/settings/{key}"),
 ];
 
 /// Of a route, as it is written in the table.

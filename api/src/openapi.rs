@@ -19,6 +19,8 @@ use crate::{
     tags(
         (name = "jobs", description = "Jobs, queues, workers and schedules"),
         (name = "realtime", description = "Streams"),
+        (name = "teams", description = "People who share sessions and an allowance"),
+        (name = "settings", description = "What administrators of the tenant set at run time"),
         (name = "health", description = "Whether a process serves, and what it counts"),
     ),
     components(schemas(Problem))

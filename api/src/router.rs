@@ -24,6 +24,8 @@ pub(crate) fn operations() -> OpenApiRouter<Api> {
         .merge(routes::workers::router())
         .merge(routes::schedules::router())
         .merge(routes::streams::router())
+        .merge(routes::teams::router())
+        .merge(routes::settings::router())
 }
 
 pub fn router(api: Api) -> Router {

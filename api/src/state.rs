@@ -4,7 +4,7 @@ use std::{ops::Deref, sync::Arc};
 
 use streamspace_admin::Checks;
 use streamspace_common::{Config, config::Networks};
-use streamspace_domain::api_keys::Keys;
+use streamspace_domain::{api_keys::Keys, settings};
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,7 @@ pub struct Inner {
     pub(crate) checks: Checks,
     pub(crate) keys: Keys,
     pub(crate) limits: HourlyLimits,
+    pub(crate) settings: settings::Defaults,
     pub(crate) watcher: Watcher,
     pub(crate) body_limit: usize,
     pub(crate) trusted_proxies: Option<Networks>,
@@ -59,6 +60,7 @@ impl Api {
             checks,
             keys,
             limits: HourlyLimits::default(),
+            settings: config.into(),
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_limit: config.server.body_limit.as_usize(),
             stop,

@@ -60,6 +60,7 @@ ids! {
     ApiKeyId,
     JobId,
     ScheduleId,
+    TeamId,
     /// One start of one process. Never a host name: a restarted worker is another worker.
     BootId,
 }

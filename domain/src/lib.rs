@@ -10,6 +10,8 @@ pub mod idempotency;
 pub mod identity;
 pub mod jobs;
 pub mod registry;
+pub mod settings;
+pub mod teams;
 pub mod tickets;
 
 pub use registry::{Ports, built_in, registry, schedules};

@@ -6,7 +6,7 @@ mod query;
 mod tx;
 
 pub use body::{Faults, Valid, Validate};
-pub use path::{Id, Name};
+pub use path::{Id, IdAndId, IdAndName, Name};
 pub use query::Query;
 pub(crate) use tx::Stored;
 pub use tx::{ApiTx, Once};

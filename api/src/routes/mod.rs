@@ -5,7 +5,9 @@ pub mod health;
 pub mod jobs;
 pub mod queues;
 pub mod schedules;
+pub mod settings;
 pub mod streams;
+pub mod teams;
 pub mod workers;
 
 use axum::{

@@ -3,14 +3,18 @@
 mod job;
 mod queue;
 mod schedule;
+mod setting;
 mod stats;
+mod team;
 mod waiting;
 mod worker;
 
 pub use job::{Batch, CreatedBy, Job, JobError, JobState, Progress};
 pub use queue::Queue;
 pub use schedule::{CatchUp, Fire, FireOutcome, Overlap, Schedule};
+pub use setting::Setting;
 pub use stats::Stats;
 pub(crate) use streamspace_common::span::{parse as parse_span, show as span};
+pub use team::{Team, TeamMember, TeamRole, TeamRoleInfo, TeamRolePermissions};
 pub use waiting::{Reason, Waiting};
 pub use worker::Worker;

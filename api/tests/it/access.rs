@@ -44,9 +44,16 @@ impl Operation {
         let id = match self.path.split('/').nth(3) {
             Some("jobs") => ours.job.clone(),
             Some("schedules") => ours.schedule.clone(),
+            Some("teams") => ours.team.clone(),
             _ => any_id().to_string(),
         };
-        self.path.replace("{id}", &id).replace("{name}", "tests")
+        self.path
+            .replace("{id}", &id)
+            .replace("{teamId}", &id)
+            .replace("{userId}", &ours.owner)
+            .replace("{permission}", "team.manage")
+            .replace("{key}", "ui.announcement")
+            .replace("{name}", "tests")
     }
 
     fn body(&self) -> Option<Value> {
@@ -57,6 +64,10 @@ impl Operation {
             "PreviewBody" => json!({ "cron": "* * * * *" }),
             "TicketBody" => json!({ "path": "/api/v1/ws/jobs" }),
             "ChangeQueueBody" => json!({ "maxRunning": 5 }),
+            "CreateTeamBody" | "ChangeTeamBody" => json!({ "name": "walked" }),
+            "AddTeamMemberBody" => json!({ "email": "viewer@example.org", "role": "owner" }),
+            "ChangeTeamMemberBody" => json!({ "role": "viewer" }),
+            "SettingBody" => json!({ "value": "walked" }),
             // Nothing matches, so that the walk harms nothing.
             "JobFilter" => json!({ "kind": "no.such" }),
             other => panic!("a body for {other} is needed here"),
@@ -79,6 +90,8 @@ impl Operation {
 struct Ours {
     job: String,
     schedule: String,
+    team: String,
+    owner: String,
 }
 
 pub fn schedule(name: &str) -> Value {
@@ -93,7 +106,13 @@ pub fn schedule(name: &str) -> Value {
 async fn ours(app: &App) -> Ours {
     let job = app.job(&app.ours.owner).await;
     let made = app.post(&app.ours.owner, "/api/v1/schedules", schedule("ours")).await.expect(201).json();
-    Ours { job: job.to_string(), schedule: made["id"].as_str().unwrap().to_owned() }
+    let team = app.post(&app.ours.owner, "/api/v1/teams", json!({ "name": "ours" })).await.expect(201).json();
+    Ours {
+        job: job.to_string(),
+        schedule: made["id"].as_str().unwrap().to_owned(),
+        team: team["id"].as_str().unwrap().to_owned(),
+        owner: app.ours.owner.id.to_string(),
+    }
 }
 
 #[tokio::test]
@@ -161,7 +180,8 @@ async fn what_looks_like_a_key_is_not_one() {
 async fn another_tenants_things_do_not_exist() {
     let app = App::start().await;
     let ours = ours(&app).await;
-    for operation in operations().iter().filter(|operation| operation.path.contains("{id}")) {
+    let is_ours = |path: &str| path.contains("{id}") || path.contains("{teamId}");
+    for operation in operations().iter().filter(|operation| is_ours(&operation.path)) {
         if operation.path.contains("/workers/") {
             continue; // everybody's, and nobody's
         }
@@ -173,15 +193,18 @@ async fn another_tenants_things_do_not_exist() {
     let job = app.get(&app.ours.owner, &format!("/api/v1/jobs/{}", ours.job)).await.expect(200).json();
     assert_eq!(job["state"], "queued");
     app.get(&app.ours.owner, &format!("/api/v1/schedules/{}", ours.schedule)).await.expect(200);
-    let listed = app.get(&app.theirs.owner, "/api/v1/jobs").await.expect(200).json();
-    assert_eq!(listed["items"], json!([]));
+    app.get(&app.ours.owner, &format!("/api/v1/teams/{}", ours.team)).await.expect(200);
+    for list in ["jobs", "teams", "teams/my-teams"] {
+        let listed = app.get(&app.theirs.owner, &format!("/api/v1/{list}")).await.expect(200).json();
+        assert_eq!(listed["items"], json!([]), "{list}");
+    }
 }
 
 #[tokio::test]
 async fn the_lowest_role_reads_its_own_and_changes_nothing() {
     let app = App::start().await;
     let ours = ours(&app).await;
-    let own = ["/api/v1/jobs", "/api/v1/ws/jobs", "/api/v1/streams/ticket"];
+    let own = ["/api/v1/jobs", "/api/v1/ws/jobs", "/api/v1/streams/ticket", "/api/v1/teams/my-teams"];
     for operation in operations() {
         let Access::Needs { permission, .. } = operation.access() else { continue };
         let answer = operation.call(&app, Some(&app.ours.viewer), &ours).await;
@@ -189,6 +212,9 @@ async fn the_lowest_role_reads_its_own_and_changes_nothing() {
             "/api/v1/jobs/{id}" if operation.method == Method::GET => &[404],
             "/api/v1/jobs/{id}/events" => &[404],
             path if own.contains(&path) => &[200, 201, 426],
+            "/api/v1/teams" if operation.method == Method::GET => &[200],
+            path if path.starts_with("/api/v1/teams/{teamId}") && operation.method == Method::GET => &[404],
+            "/api/v1/teams/{teamId}/members/{userId}" if operation.method == Method::DELETE => &[404],
             _ => &[403],
         };
         assert!(
@@ -290,7 +316,7 @@ async fn a_key_ends_within_a_second() {
 #[tokio::test]
 async fn which_jobs_a_built_in_schedule_made_is_the_platforms() {
     let app = App::start().await;
-    let Ours { job, schedule } = ours(&app).await;
+    let Ours { job, schedule, .. } = ours(&app).await;
     let made = format!("update schedules set last_job_id = '{job}' where id = '{schedule}'");
     app.execute(&made).await;
     let path = format!("/api/v1/schedules/{schedule}");

@@ -8,6 +8,8 @@ mod document;
 mod edges;
 mod idempotency;
 mod lists;
+mod settings;
 mod sockets;
 mod strings;
+mod teams;
 mod waiting;

@@ -44,6 +44,13 @@ fn requests(text: &str) -> Vec<(Method, &'static str, Value)> {
         requests.push((Method::POST, "/api/v1/jobs/retry", json!({ field: text })));
         requests.push((Method::POST, "/api/v1/jobs/cancel", json!({ field: [text] })));
     }
+    for field in ["name", "description", text] {
+        let mut body = json!({ "name": "fine" });
+        body[field] = text.into();
+        requests.push((Method::POST, "/api/v1/teams", body));
+    }
+    requests.push((Method::PUT, "/api/v1/settings/ui.announcement", json!({ "value": text })));
+    requests.push((Method::PUT, "/api/v1/settings/auth.mfa_required", json!({ "value": text })));
     requests.push((Method::PATCH, "/api/v1/queues/maintenance", json!({ "rate": text })));
     requests.push((Method::POST, "/api/v1/streams/ticket", json!({ "path": text })));
     requests.push((Method::POST, "/api/v1/schedules/preview", json!({ "cron": text })));
@@ -81,6 +88,10 @@ async fn no_string_in_an_address_breaks_anything() {
             format!("/api/v1/queues/{text}"),
             format!("/api/v1/workers/{text}"),
             format!("/api/v1/schedules/{text}/fires"),
+            format!("/api/v1/teams/{text}/members"),
+            format!("/api/v1/teams?q={text}"),
+            format!("/api/v1/settings/{text}"),
+            format!("/api/v1/settings?category={text}"),
             format!("/api/v1/jobs?kind={text}&queue={text}"),
             format!("/api/v1/jobs?cursor={text}"),
             format!("/api/v1/jobs?{text}={text}"),

@@ -24,6 +24,7 @@ mod schedules;
 mod server;
 mod sse;
 mod table;
+mod teams;
 mod text;
 mod wait;
 mod waiting_view;
@@ -62,6 +63,8 @@ pub enum Command {
     /// See, change and run what starts jobs at set times.
     #[command(after_help = exit::HELP)]
     Schedules(On<schedules::Schedules>),
+    /// See and make teams, and say who belongs to them.
+    Teams(On<teams::Teams>),
     /// Save a server and a key for the other commands.
     Login(login::Login),
     /// Forget a saved key.
@@ -107,6 +110,7 @@ impl Command {
             Self::Queues(on) => on.run().await,
             Self::Workers(on) => on.run().await,
             Self::Schedules(on) => on.run().await,
+            Self::Teams(on) => on.run().await,
             Self::Login(login) => login.run().await,
             Self::Logout(logout) => logout.run(),
         };

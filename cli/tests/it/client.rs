@@ -20,8 +20,8 @@ use tokio::{
 
 use crate::installation::{DEADLINE, Installation};
 
-struct Server {
-    installation: Installation,
+pub struct Server {
+    pub installation: Installation,
     _up: Process,
     url: String,
 }
@@ -51,15 +51,15 @@ impl Server {
 }
 
 /// Somebody at a machine, with a home directory and nothing in the environment.
-struct Person {
-    server: Arc<Server>,
+pub struct Person {
+    pub server: Arc<Server>,
     home: Scratch,
 }
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl From<Output> for Said {
@@ -77,7 +77,7 @@ impl Person {
         Self { server: Server::shared().await, home: Scratch::new("person").unwrap() }
     }
 
-    async fn logged_in() -> Self {
+    pub async fn logged_in() -> Self {
         let person = Self::new().await;
         let key_file = person.server.installation.dir.join("admin-key");
         let key_file = key_file.to_str().unwrap();
@@ -92,17 +92,17 @@ impl Person {
         command
     }
 
-    async fn says(&self, args: &[&str]) -> Said {
+    pub async fn says(&self, args: &[&str]) -> Said {
         self.command(args).output().await.unwrap().into()
     }
 
-    async fn succeeds(&self, args: &[&str]) -> String {
+    pub async fn succeeds(&self, args: &[&str]) -> String {
         let said = self.says(args).await;
         assert_eq!(said.code, 0, "{args:?}: {}{}", said.out, said.err);
         said.out
     }
 
-    async fn json(&self, args: &[&str]) -> Value {
+    pub async fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.succeeds(&[args, &["-o", "json"]].concat()).await).unwrap()
     }
 

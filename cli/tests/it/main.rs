@@ -8,4 +8,5 @@ mod config;
 mod installation;
 mod migrate;
 mod roles;
+mod teams;
 mod up;

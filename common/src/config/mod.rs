@@ -4,6 +4,7 @@
 //! variable, the reference in `docs/` and `config show` follow from it. Only keys that something
 //! reads exist: what nothing reads is refused, so no setting is ever without effect in silence.
 
+mod auth;
 mod check;
 mod database;
 mod jobs;
@@ -22,6 +23,7 @@ mod value;
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use self::{
+    auth::AuthConfig,
     database::{DatabaseConfig, SslMode},
     jobs::JobsConfig,
     log::{LogConfig, LogFormat, LogLevel},
@@ -94,6 +96,7 @@ config! {
     database: DatabaseConfig,
     redis: RedisConfig,
     security: SecurityConfig,
+    auth: AuthConfig,
     tenants: TenantsConfig,
     limits: LimitsConfig,
     jobs: JobsConfig,

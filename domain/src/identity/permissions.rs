@@ -27,6 +27,14 @@ pub enum Permission {
     ApiKeysOwn,
     /// Makes keys of the tenant and of others in it.
     ApiKeysManage,
+    /// Reads the teams that one may see: a person their own, operators every one of the tenant.
+    TeamsRead,
+    /// Ends one's own membership of a team.
+    TeamsLeave,
+    /// Makes teams, and changes those in which one's role of the team allows it.
+    TeamsWrite,
+    /// Reads and changes the settings of the tenant.
+    SettingsManage,
 }
 
 /// Who has a permission.
@@ -42,7 +50,7 @@ pub enum Least {
 }
 
 impl Permission {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::JobsRead,
         Self::JobsCancel,
         Self::JobsManage,
@@ -56,21 +64,27 @@ impl Permission {
         Self::TenantsManage,
         Self::ApiKeysOwn,
         Self::ApiKeysManage,
+        Self::TeamsRead,
+        Self::TeamsLeave,
+        Self::TeamsWrite,
+        Self::SettingsManage,
     ];
 
     /// The table.
     pub fn least(self) -> Least {
         use Least::{Platform, Role as AtLeast, RoleOrPlatform};
         match self {
-            Self::JobsRead | Self::StreamsOpen | Self::ApiKeysOwn => AtLeast(Role::Viewer),
-            Self::JobsCancel => AtLeast(Role::User),
+            Self::JobsRead | Self::StreamsOpen | Self::ApiKeysOwn | Self::TeamsRead | Self::TeamsLeave => {
+                AtLeast(Role::Viewer)
+            }
+            Self::JobsCancel | Self::TeamsWrite => AtLeast(Role::User),
             Self::JobsManage => AtLeast(Role::Operator),
             Self::QueuesRead
             | Self::QueuesControl
             | Self::WorkersRead
             | Self::SchedulesRead
             | Self::SchedulesWrite => RoleOrPlatform(Role::Operator),
-            Self::ApiKeysManage => AtLeast(Role::Admin),
+            Self::ApiKeysManage | Self::SettingsManage => AtLeast(Role::Admin),
             Self::WorkersControl | Self::TenantsManage => Platform,
         }
     }
@@ -91,6 +105,10 @@ impl Permission {
             Self::TenantsManage => "tenants.manage",
             Self::ApiKeysOwn => "api_keys.own",
             Self::ApiKeysManage => "api_keys.manage",
+            Self::TeamsRead => "teams.read",
+            Self::TeamsLeave => "teams.leave",
+            Self::TeamsWrite => "teams.write",
+            Self::SettingsManage => "settings.manage",
         }
     }
 
