@@ -24,6 +24,7 @@ pub(crate) fn operations() -> OpenApiRouter<Api> {
         .merge(routes::workers::router())
         .merge(routes::schedules::router())
         .merge(routes::streams::router())
+        .merge(routes::api_keys::router())
 }
 
 pub fn router(api: Api) -> Router {

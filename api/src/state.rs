@@ -8,7 +8,7 @@ use streamspace_domain::api_keys::Keys;
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
-use crate::{limit::HourlyLimits, watch::Watcher};
+use crate::{calls::Calls, limit::HourlyLimits, watch::Watcher};
 
 /// What the API is made of.
 pub struct Parts {
@@ -33,6 +33,9 @@ pub struct Inner {
     pub(crate) checks: Checks,
     pub(crate) keys: Keys,
     pub(crate) limits: HourlyLimits,
+    /// Requests an hour of a key that is made without a limit.
+    pub(crate) key_limit: u32,
+    pub(crate) calls: Calls,
     pub(crate) watcher: Watcher,
     pub(crate) body_limit: usize,
     pub(crate) trusted_proxies: Option<Networks>,
@@ -59,6 +62,8 @@ impl Api {
             checks,
             keys,
             limits: HourlyLimits::default(),
+            key_limit: config.limits.api_key_per_hour,
+            calls: Calls::default(),
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_limit: config.server.body_limit.as_usize(),
             stop,

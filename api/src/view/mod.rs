@@ -1,5 +1,6 @@
 //! What answers look like: one type per thing, in the words of the API.
 
+mod api_key;
 mod job;
 mod queue;
 mod schedule;
@@ -7,6 +8,7 @@ mod stats;
 mod waiting;
 mod worker;
 
+pub use api_key::{ApiKey, KeyCall, KeyDay, KeyOwner, Role};
 pub use job::{Batch, CreatedBy, Job, JobError, JobState, Progress};
 pub use queue::Queue;
 pub use schedule::{CatchUp, Fire, FireOutcome, Overlap, Schedule};

@@ -23,10 +23,12 @@ pub enum Permission {
     /// Opens a stream whose own permission is checked when it opens.
     StreamsOpen,
     TenantsManage,
-    /// Makes a key of one's own.
+    /// Makes and keeps keys of one's own.
     ApiKeysOwn,
-    /// Makes keys of the tenant and of others in it.
+    /// Makes and keeps keys of the tenant; sees and revokes those of others in it.
     ApiKeysManage,
+    /// Reads what was changed by whom.
+    AuditRead,
 }
 
 /// Who has a permission.
@@ -42,7 +44,7 @@ pub enum Least {
 }
 
 impl Permission {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::JobsRead,
         Self::JobsCancel,
         Self::JobsManage,
@@ -56,6 +58,7 @@ impl Permission {
         Self::TenantsManage,
         Self::ApiKeysOwn,
         Self::ApiKeysManage,
+        Self::AuditRead,
     ];
 
     /// The table.
@@ -70,7 +73,7 @@ impl Permission {
             | Self::WorkersRead
             | Self::SchedulesRead
             | Self::SchedulesWrite => RoleOrPlatform(Role::Operator),
-            Self::ApiKeysManage => AtLeast(Role::Admin),
+            Self::ApiKeysManage | Self::AuditRead => AtLeast(Role::Admin),
             Self::WorkersControl | Self::TenantsManage => Platform,
         }
     }
@@ -91,6 +94,7 @@ impl Permission {
             Self::TenantsManage => "tenants.manage",
             Self::ApiKeysOwn => "api_keys.own",
             Self::ApiKeysManage => "api_keys.manage",
+            Self::AuditRead => "audit.read",
         }
     }
 
