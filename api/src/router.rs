@@ -25,6 +25,7 @@ pub(crate) fn operations() -> OpenApiRouter<Api> {
         .merge(routes::schedules::router())
         .merge(routes::streams::router())
         .merge(routes::api_keys::router())
+        .merge(routes::audit::router())
 }
 
 pub fn router(api: Api) -> Router {

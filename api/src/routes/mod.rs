@@ -2,6 +2,7 @@
 //! stands in [`crate::access`].
 
 pub mod api_keys;
+pub mod audit;
 pub mod health;
 pub mod jobs;
 pub mod queues;
