@@ -44,6 +44,7 @@ impl Operation {
         let id = match self.path.split('/').nth(3) {
             Some("jobs") => ours.job.clone(),
             Some("schedules") => ours.schedule.clone(),
+            Some("api-keys") => ours.key.clone(),
             _ => any_id().to_string(),
         };
         self.path.replace("{id}", &id).replace("{name}", "tests")
@@ -54,6 +55,7 @@ impl Operation {
         let name = schema.as_str()?.rsplit('/').next()?;
         Some(match name {
             "ScheduleBody" => schedule("walked"),
+            "ApiKeyBody" => json!({ "name": "walked" }),
             "PreviewBody" => json!({ "cron": "* * * * *" }),
             "TicketBody" => json!({ "path": "/api/v1/ws/jobs" }),
             "ChangeQueueBody" => json!({ "maxRunning": 5 }),
@@ -79,6 +81,7 @@ impl Operation {
 struct Ours {
     job: String,
     schedule: String,
+    key: String,
 }
 
 pub fn schedule(name: &str) -> Value {
@@ -93,7 +96,10 @@ pub fn schedule(name: &str) -> Value {
 async fn ours(app: &App) -> Ours {
     let job = app.job(&app.ours.owner).await;
     let made = app.post(&app.ours.owner, "/api/v1/schedules", schedule("ours")).await.expect(201).json();
-    Ours { job: job.to_string(), schedule: made["id"].as_str().unwrap().to_owned() }
+    let key =
+        app.post(&app.ours.owner, "/api/v1/api-keys", json!({ "name": "ours" })).await.expect(201).json();
+    let id = |made: Value| made["id"].as_str().unwrap().to_owned();
+    Ours { job: job.to_string(), schedule: id(made), key: id(key) }
 }
 
 #[tokio::test]
@@ -173,6 +179,8 @@ async fn another_tenants_things_do_not_exist() {
     let job = app.get(&app.ours.owner, &format!("/api/v1/jobs/{}", ours.job)).await.expect(200).json();
     assert_eq!(job["state"], "queued");
     app.get(&app.ours.owner, &format!("/api/v1/schedules/{}", ours.schedule)).await.expect(200);
+    let keys = app.get(&app.ours.owner, "/api/v1/api-keys?active=true").await.expect(200).text;
+    assert!(keys.contains(&ours.key), "{keys}");
     let listed = app.get(&app.theirs.owner, "/api/v1/jobs").await.expect(200).json();
     assert_eq!(listed["items"], json!([]));
 }
@@ -181,13 +189,14 @@ async fn another_tenants_things_do_not_exist() {
 async fn the_lowest_role_reads_its_own_and_changes_nothing() {
     let app = App::start().await;
     let ours = ours(&app).await;
-    let own = ["/api/v1/jobs", "/api/v1/ws/jobs", "/api/v1/streams/ticket"];
+    let own = ["/api/v1/jobs", "/api/v1/ws/jobs", "/api/v1/streams/ticket", "/api/v1/api-keys"];
     for operation in operations() {
         let Access::Needs { permission, .. } = operation.access() else { continue };
         let answer = operation.call(&app, Some(&app.ours.viewer), &ours).await;
         let expected: &[u16] = match operation.path.as_str() {
             "/api/v1/jobs/{id}" if operation.method == Method::GET => &[404],
             "/api/v1/jobs/{id}/events" => &[404],
+            path if path.starts_with("/api/v1/api-keys/") => &[404],
             path if own.contains(&path) => &[200, 201, 426],
             _ => &[403],
         };
@@ -290,7 +299,7 @@ async fn a_key_ends_within_a_second() {
 #[tokio::test]
 async fn which_jobs_a_built_in_schedule_made_is_the_platforms() {
     let app = App::start().await;
-    let Ours { job, schedule } = ours(&app).await;
+    let Ours { job, schedule, .. } = ours(&app).await;
     let made = format!("update schedules set last_job_id = '{job}' where id = '{schedule}'");
     app.execute(&made).await;
     let path = format!("/api/v1/schedules/{schedule}");

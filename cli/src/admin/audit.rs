@@ -31,7 +31,7 @@ impl Audit {
 impl Verify {
     async fn run(self) -> Result<()> {
         let config = self.settings.load()?;
-        let report = operation(&config, async |tx| Ok(audit::verify(tx.conn().await?).await?)).await?;
+        let report = operation(&config, async |tx| Ok(audit::verify(tx).await?)).await?;
         if let Some(breach) = report.breach {
             bail!("the audit is not what it was: {breach}");
         }

@@ -132,7 +132,7 @@ pub(super) async fn list(
              and ($4::boolean is null or (user_id is null) = $4)
              and ($5::uuid is null or user_id = $5)
              and ($6::boolean is null or (active and (expires_at is null or expires_at > queue.now())) = $6)
-             and ($7::uuid is null or id < $7)
+             and id < coalesce($7::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
            order by id desc limit $8"#,
         tenant.0,
         all,
@@ -375,7 +375,7 @@ pub(super) async fn calls(
 ) -> sqlx::Result<Vec<LoggedCall>> {
     let rows = sqlx::query!(
         "select id, at, method, route, status, address, duration_us from api_key_calls
-         where tenant_id = $1 and api_key_id = $2 and ($3::uuid is null or id < $3)
+         where tenant_id = $1 and api_key_id = $2 and id < coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
          order by id desc limit $4",
         tenant.0,
         key.0,

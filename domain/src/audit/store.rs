@@ -85,8 +85,8 @@ pub(super) async fn newest(
         "select id, at, user_id, actor_type, actor_id, action, resource_type, resource_id, before, after, ip,
                 request_id
          from (select * from audit
-               where tenant_id = $1 and ($2::uuid is null or id < $2)
-                 and id >= $3 and ($4::timestamptz is null or at >= $4) and ($5::timestamptz is null or at < $5)
+               where tenant_id = $1 and id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+                 and id >= $3 and at >= coalesce($4::timestamptz, '-infinity') and at < coalesce($5::timestamptz, 'infinity')
                order by id desc limit $6) scanned
          where ($7::uuid is null or user_id = $7)
            and ($8::text is null or action = $8)
@@ -126,8 +126,8 @@ pub(super) async fn last_of_scan(
 ) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(
         "select id from audit
-         where tenant_id = $1 and ($2::uuid is null or id < $2)
-           and id >= $3 and ($4::timestamptz is null or at >= $4) and ($5::timestamptz is null or at < $5)
+         where tenant_id = $1 and id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+           and id >= $3 and at >= coalesce($4::timestamptz, '-infinity') and at < coalesce($5::timestamptz, 'infinity')
          order by id desc offset $6 limit 1",
         tenant.0,
         from,
@@ -154,8 +154,8 @@ pub(super) async fn oldest(
         "select id, at, user_id, actor_type, actor_id, action, resource_type, resource_id, before, after, ip,
                 request_id
          from (select * from audit
-               where tenant_id = $1 and ($2::uuid is null or id > $2)
-                 and id >= $3 and ($4::timestamptz is null or at >= $4) and ($5::timestamptz is null or at < $5)
+               where tenant_id = $1 and id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000')
+                 and id >= $3 and at >= coalesce($4::timestamptz, '-infinity') and at < coalesce($5::timestamptz, 'infinity')
                order by id asc limit $6) scanned
          where ($7::uuid is null or user_id = $7)
            and ($8::text is null or action = $8)
@@ -195,8 +195,8 @@ pub(super) async fn end_of_scan(
 ) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(
         "select id from audit
-         where tenant_id = $1 and ($2::uuid is null or id > $2)
-           and id >= $3 and ($4::timestamptz is null or at >= $4) and ($5::timestamptz is null or at < $5)
+         where tenant_id = $1 and id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000')
+           and id >= $3 and at >= coalesce($4::timestamptz, '-infinity') and at < coalesce($5::timestamptz, 'infinity')
          order by id asc offset $6 limit 1",
         tenant.0,
         from,

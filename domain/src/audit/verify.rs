@@ -9,9 +9,14 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use streamspace_common::TenantId;
+use streamspace_queue::Tx;
 use uuid::Uuid;
 
-use super::store::{self, Found, Link, Position};
+use super::{
+    Error,
+    store::{self, Found, Link, Position},
+};
+use crate::identity::{Permission, Require};
 
 /// What was found when everything fits: the end of each chain, for whoever notes it down elsewhere.
 #[derive(Clone, Debug, Default)]
@@ -65,8 +70,14 @@ impl fmt::Display for Breach {
 /// Rows that are read in one go.
 const STEP: i64 = 2000;
 
-/// Reads the whole audit of every tenant against its chains. Rows may be added meanwhile.
-pub async fn verify(conn: &mut PgConnection) -> sqlx::Result<Report> {
+/// Reads the whole audit of every tenant against its chains, for those who operate the installation.
+/// Rows may be added meanwhile.
+pub async fn verify(tx: &mut Tx) -> Result<Report, Error> {
+    tx.require(Permission::TenantsManage)?;
+    Ok(read(tx.conn().await?).await?)
+}
+
+async fn read(conn: &mut PgConnection) -> sqlx::Result<Report> {
     let mut report = Report::default();
     let Some(horizon) = store::horizon(conn).await? else {
         report.unsealed = u64::try_from(store::unsealed(conn, beginning()).await?).unwrap_or(0);

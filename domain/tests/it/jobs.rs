@@ -317,8 +317,10 @@ async fn pruning_deletes_what_is_old_enough() {
     )
     .await;
     let none = Duration::ZERO;
-    let worker =
-        bed.worker(&Ports { retention: Retention { succeeded: none, cancelled: none, failed: none } });
+    let worker = bed.worker(&Ports {
+        retention: Retention { succeeded: none, cancelled: none, failed: none },
+        ..Ports::default()
+    });
     let mut tx = bed.tx(&operator);
     let prune = queue::enqueue(&mut tx, kinds::Prune {}).await.expect("enqueued").id;
     tx.commit().await.expect("committed");
