@@ -318,7 +318,7 @@ pub(super) async fn of_tenant(
     Ok(found.map(|found| role(&found)))
 }
 
-/// One statement: the calls, their number by day, and when their keys were last used. Of a key that is
+/// The calls, their number by day, and when their keys were last used. Of a key that is
 /// gone only the log remains. Keys are locked in order, against their removal alone, so that processes
 /// which write the same keys do not wait for each other in a circle.
 pub(super) async fn write_calls(conn: &mut PgConnection, calls: &[Call]) -> sqlx::Result<()> {
@@ -337,22 +337,16 @@ pub(super) async fn write_calls(conn: &mut PgConnection, calls: &[Call]) -> sqlx
            on conflict do nothing
            returning tenant_id, api_key_id, at, status),
          there as materialized (
-           select tenant_id, id from api_keys where id = any($4) order by id for key share),
-         counted as (
-           insert into api_key_days as d (tenant_id, api_key_id, day, calls, errors)
-           select w.tenant_id, w.api_key_id, (w.at at time zone 'UTC')::date, count(*),
-                  count(*) filter (where w.status >= 400)
-           from written w join there k on k.tenant_id = w.tenant_id and k.id = w.api_key_id
-           group by 1, 2, 3 order by 1, 2, 3
-           on conflict on constraint api_key_days_pkey
-           do update set calls = d.calls + excluded.calls, errors = d.errors + excluded.errors)
-         update api_keys k set last_used_at = greatest(k.last_used_at, u.at)
-         from (select l.id, w.at
-               from (select id from api_keys where id = any($4) order by id for no key update skip locked) l
-               join (select api_key_id, max(at) as at from written group by 1) w on w.api_key_id = l.id) u
-         where k.id = u.id",
+           select tenant_id, id from api_keys where id = any($4) order by id for key share)
+         insert into api_key_days as d (tenant_id, api_key_id, day, calls, errors)
+         select w.tenant_id, w.api_key_id, (w.at at time zone 'UTC')::date, count(*),
+                count(*) filter (where w.status >= 400)
+         from written w join there k on k.tenant_id = w.tenant_id and k.id = w.api_key_id
+         group by 1, 2, 3 order by 1, 2, 3
+         on conflict on constraint api_key_days_pkey
+         do update set calls = d.calls + excluded.calls, errors = d.errors + excluded.errors",
         &column(|call| call.id),
-        at as _,
+        at.clone() as _,
         &column(|call| call.tenant.0),
         &column(|call| call.key.0),
         &methods,
@@ -360,6 +354,18 @@ pub(super) async fn write_calls(conn: &mut PgConnection, calls: &[Call]) -> sqlx
         &statuses,
         &addresses as &[Option<String>],
         &durations,
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "update api_keys k set last_used_at = greatest(k.last_used_at, u.at)
+         from (select l.id, w.at
+               from (select id from api_keys where id = any($1) order by id for no key update skip locked) l
+               join (select key, max(at) as at from unnest($1::uuid[], $2::timestamptz[]) as c(key, at)
+                     group by key) w on w.key = l.id) u
+         where k.id = u.id",
+        &column(|call| call.key.0),
+        at as _,
     )
     .execute(conn)
     .await?;
