@@ -63,6 +63,10 @@ const fn settings(method: &'static str, path: &'static str) -> Operation {
     needs(method, path, Some("settings"), Permission::SettingsManage)
 }
 
+const fn keys(method: &'static str, path: &'static str) -> Operation {
+    needs(method, path, Some("api-keys"), Permission::ApiKeysOwn)
+}
+
 const fn public(path: &'static str) -> Operation {
     Operation { method: "GET", path, access: Access::Public, streams: false }
 }
@@ -107,6 +111,14 @@ pub const OPERATIONS: &[Operation] = &[
     jobs("POST", "/api/v1/schedules/{id}/pause", Permission::SchedulesWrite),
     jobs("POST", "/api/v1/schedules/{id}/resume", Permission::SchedulesWrite),
     jobs("GET", "/api/v1/schedules/{id}/fires", Permission::SchedulesRead),
+    keys("GET", "/api/v1/api-keys"),
+    keys("POST", "/api/v1/api-keys"),
+    keys("DELETE", "/api/v1/api-keys/{id}"),
+    keys("POST", "/api/v1/api-keys/{id}/revoke"),
+    keys("POST", "/api/v1/api-keys/{id}/rotate"),
+    keys("GET", "/api/v1/api-keys/{id}/usage"),
+    needs("GET", "/api/v1/audit", Some("audit"), Permission::AuditRead),
+    needs("GET", "/api/v1/audit/export", Some("audit"), Permission::AuditRead),
     stream("/api/v1/ws/jobs", "realtime", Permission::JobsRead),
     needs("POST", "/api/v1/streams/ticket", None, Permission::StreamsOpen),
     teams("GET", "/api/v1/teams", Permission::TeamsRead),
@@ -164,7 +176,7 @@ pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> R
         Err(_) if operation.is_none() => return next.run(request).await,
         Err(refused) => return refused.into_response(),
     };
-    let asked = Asked { tenant: checked.actor.tenant, user: checked.actor.user };
+    let asked = Asked { tenant: checked.actor.tenant, user: checked.actor.user, key: Some(checked.key) };
     let standing = api.limits.take(checked.key, checked.hourly_limit);
     let mut response = if !standing.allowed {
         standing.refusal().into_response()

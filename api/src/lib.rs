@@ -12,6 +12,7 @@
 pub mod access;
 mod address;
 pub mod caller;
+mod calls;
 pub mod extract;
 pub mod idempotency;
 pub mod limit;

@@ -18,6 +18,8 @@ use crate::{
     ),
     tags(
         (name = "jobs", description = "Jobs, queues, workers and schedules"),
+        (name = "api-keys", description = "Ways in for programs"),
+        (name = "audit", description = "Who changed what"),
         (name = "realtime", description = "Streams"),
         (name = "teams", description = "People who share sessions and an allowance"),
         (name = "settings", description = "What administrators of the tenant set at run time"),

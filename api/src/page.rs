@@ -1,7 +1,7 @@
 //! Pages of lists. A cursor is opaque and says where the next page begins; one that was changed, or
 //! that belongs to another list or other filters, is refused.
 
-use std::str::FromStr;
+use std::{marker::PhantomData, str::FromStr};
 
 use axum::{
     Json,
@@ -81,7 +81,7 @@ impl<'a> List<'a> {
             query.extend_pairs(&self.filters).append_pair("limit", &limit.to_string());
             format!("<{}?{}>; rel=\"next\"", self.path, query.append_pair("cursor", cursor).finish())
         });
-        Linked { page: Page { items, next_cursor }, link }
+        Linked { page: Page { items, next_cursor }, link, of: PhantomData }
     }
 
     /// A page of one more than `limit` items were there so many; each item's position is its key.
@@ -106,12 +106,20 @@ impl<'a> List<'a> {
 }
 
 /// A page with its `Link` header.
-pub struct Linked<T> {
-    page: Page<T>,
+pub struct Linked<T, P = Page<T>> {
+    page: P,
     link: Option<String>,
+    of: PhantomData<T>,
 }
 
-impl<T: Serialize> IntoResponse for Linked<T> {
+impl<T> Linked<T> {
+    /// As a part of another answer.
+    pub fn within<B: Serialize>(self, answer: impl FnOnce(Page<T>) -> B) -> Linked<B, B> {
+        Linked { page: answer(self.page), link: self.link, of: PhantomData }
+    }
+}
+
+impl<T, P: Serialize> IntoResponse for Linked<T, P> {
     fn into_response(self) -> Response {
         let mut response = Json(self.page).into_response();
         if let Some(link) = self.link.and_then(|link| HeaderValue::from_str(&link).ok()) {

@@ -15,7 +15,7 @@ use axum::{
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use streamspace_admin::Peer;
-use streamspace_common::{TenantId, UserId, config::Networks};
+use streamspace_common::{ApiKeyId, TenantId, UserId, config::Networks};
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -34,6 +34,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub struct Asked {
     pub tenant: TenantId,
     pub user: Option<UserId>,
+    /// Whose use of the API is logged.
+    pub key: Option<ApiKeyId>,
 }
 
 /// The outermost layer.
@@ -52,7 +54,9 @@ pub async fn observe(State(api): State<Api>, mut request: Request, next: Next) -
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    log(&method, route.as_deref(), &response, start.elapsed(), &id, address);
+    let took = start.elapsed();
+    log(&method, route.as_deref(), &response, took, &id, address);
+    api.calls.record(&method, route.as_deref(), &response, took, address);
     response
 }
 
@@ -174,7 +178,7 @@ fn log(
 }
 
 /// A stranger may invent methods; they are one.
-fn method_label(method: &Method) -> &'static str {
+pub(crate) fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

@@ -26,6 +26,8 @@ pub(crate) fn operations() -> OpenApiRouter<Api> {
         .merge(routes::streams::router())
         .merge(routes::teams::router())
         .merge(routes::settings::router())
+        .merge(routes::api_keys::router())
+        .merge(routes::audit::router())
 }
 
 pub fn router(api: Api) -> Router {

@@ -31,28 +31,22 @@ pub async fn serve(listener: TcpListener, api: Api) -> io::Result<()> {
         () = overdue => warn!("requests that were not answered within {DRAIN:?} are dropped"),
         () = keep_up(&api) => {}
     }
-    write_used(&api).await;
+    api.calls.write(&api.queue).await;
     Ok(())
 }
 
-const USED: Duration = Duration::from_secs(5);
+const CALLS: Duration = Duration::from_secs(2);
 const HOURS: Duration = Duration::from_secs(60);
 
-/// Writes down which keys were used, and forgets their hours that are over, again and again.
+/// Writes down what keys were used for, and forgets their hours that are over, again and again.
 async fn keep_up(api: &Api) {
-    let (mut used, mut hours) = (interval(USED), interval(HOURS));
-    used.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut calls, mut hours) = (interval(CALLS), interval(HOURS));
+    calls.set_missed_tick_behavior(MissedTickBehavior::Delay);
     hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = used.tick() => write_used(api).await,
+            _ = calls.tick() => api.calls.write(&api.queue).await,
             _ = hours.tick() => api.limits.forget(),
         }
-    }
-}
-
-async fn write_used(api: &Api) {
-    if let Err(error) = api.keys.write_used().await {
-        warn!(error = %error, "when keys were last used could not be written");
     }
 }

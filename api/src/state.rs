@@ -8,7 +8,7 @@ use streamspace_domain::{api_keys::Keys, settings};
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
-use crate::{limit::HourlyLimits, watch::Watcher};
+use crate::{calls::Calls, limit::HourlyLimits, watch::Watcher};
 
 /// What the API is made of.
 pub struct Parts {
@@ -34,6 +34,9 @@ pub struct Inner {
     pub(crate) keys: Keys,
     pub(crate) limits: HourlyLimits,
     pub(crate) settings: settings::Defaults,
+    /// Requests an hour of a key that is made without a limit.
+    pub(crate) key_limit: u32,
+    pub(crate) calls: Calls,
     pub(crate) watcher: Watcher,
     pub(crate) body_limit: usize,
     pub(crate) trusted_proxies: Option<Networks>,
@@ -61,6 +64,8 @@ impl Api {
             keys,
             limits: HourlyLimits::default(),
             settings: config.into(),
+            key_limit: config.limits.api_key_per_hour,
+            calls: Calls::default(),
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_limit: config.server.body_limit.as_usize(),
             stop,

@@ -8,20 +8,33 @@ use streamspace_queue::{
     schedule::{BuiltIn, Schedules},
 };
 
-use crate::jobs::jobs;
+use crate::{
+    audit::{self, jobs as audit_jobs},
+    identity::jobs as identity,
+    jobs::jobs,
+};
 
 /// What the bodies of jobs need from outside.
 #[derive(Clone, Debug, Default)]
 pub struct Ports {
     pub retention: Retention,
+    pub audit: audit::Kept,
 }
 
 pub fn registry(ports: &Ports) -> Registry {
-    Registry::new().register::<jobs::Change>(Arc::new(())).register::<jobs::Prune>(Arc::new(ports.retention))
+    Registry::new()
+        .register::<audit_jobs::Seal>(Arc::new(ports.audit))
+        .register::<identity::Expire>(Arc::new(()))
+        .register::<jobs::Change>(Arc::new(()))
+        .register::<jobs::Prune>(Arc::new(ports.retention))
 }
 
 pub fn built_in() -> Vec<BuiltIn> {
-    vec![BuiltIn::every::<jobs::Prune>("Pruning of jobs", minutes(10))]
+    vec![
+        BuiltIn::every::<jobs::Prune>("Pruning of jobs", minutes(10)),
+        BuiltIn::every::<audit_jobs::Seal>("Sealing of the audit", audit_jobs::EVERY),
+        BuiltIn::every::<identity::Expire>("Expiry of keys and of what they were used for", minutes(15)),
+    ]
 }
 
 /// What schedules may enqueue, with the built-in ones.

@@ -2,7 +2,7 @@
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, Request},
+    extract::{FromRequest, OptionalFromRequest, Request},
 };
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -53,15 +53,34 @@ impl<T: DeserializeOwned + Validate> FromRequest<Api> for Valid<T> {
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         let kind = request.headers().get(header::CONTENT_TYPE);
         if !kind.is_some_and(|kind| kind.to_str().is_ok_and(is_json)) {
-            return Err(ApiError::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-media-type",
-                "Not JSON",
-                "send the body as application/json",
-            ));
+            return Err(not_json());
         }
         parse(&read(request, api).await?).map(Self)
     }
+}
+
+/// Where everything in a body may be left out, the body may.
+impl<T: DeserializeOwned + Validate> OptionalFromRequest<Api> for Valid<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Option<Self>, ApiError> {
+        if request.headers().contains_key(header::CONTENT_TYPE) {
+            return <Self as FromRequest<Api>>::from_request(request, api).await.map(Some);
+        }
+        match read(request, api).await?.is_empty() {
+            true => Ok(None),
+            false => Err(not_json()),
+        }
+    }
+}
+
+fn not_json() -> ApiError {
+    ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-media-type",
+        "Not JSON",
+        "send the body as application/json",
+    )
 }
 
 /// The whole body, up to the limit.

@@ -1,6 +1,8 @@
 //! The operations, one file per slice. A handler extracts, operates and renders; what each needs
 //! stands in [`crate::access`].
 
+pub mod api_keys;
+pub mod audit;
 pub mod health;
 pub mod jobs;
 pub mod queues;

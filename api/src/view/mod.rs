@@ -1,5 +1,7 @@
 //! What answers look like: one type per thing, in the words of the API.
 
+mod api_key;
+mod audit;
 mod job;
 mod queue;
 mod schedule;
@@ -9,6 +11,8 @@ mod team;
 mod waiting;
 mod worker;
 
+pub use api_key::{ApiKey, KeyCall, KeyDay, KeyOwner, Role};
+pub use audit::AuditRecord;
 pub use job::{Batch, CreatedBy, Job, JobError, JobState, Progress};
 pub use queue::Queue;
 pub use schedule::{CatchUp, Fire, FireOutcome, Overlap, Schedule};

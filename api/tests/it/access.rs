@@ -45,6 +45,7 @@ impl Operation {
             Some("jobs") => ours.job.clone(),
             Some("schedules") => ours.schedule.clone(),
             Some("teams") => ours.team.clone(),
+            Some("api-keys") => ours.key.clone(),
             _ => any_id().to_string(),
         };
         self.path
@@ -61,6 +62,7 @@ impl Operation {
         let name = schema.as_str()?.rsplit('/').next()?;
         Some(match name {
             "ScheduleBody" => schedule("walked"),
+            "ApiKeyBody" => json!({ "name": "walked" }),
             "PreviewBody" => json!({ "cron": "* * * * *" }),
             "TicketBody" => json!({ "path": "/api/v1/ws/jobs" }),
             "ChangeQueueBody" => json!({ "maxRunning": 5 }),
@@ -92,6 +94,7 @@ struct Ours {
     schedule: String,
     team: String,
     owner: String,
+    key: String,
 }
 
 pub fn schedule(name: &str) -> Value {
@@ -107,11 +110,15 @@ async fn ours(app: &App) -> Ours {
     let job = app.job(&app.ours.owner).await;
     let made = app.post(&app.ours.owner, "/api/v1/schedules", schedule("ours")).await.expect(201).json();
     let team = app.post(&app.ours.owner, "/api/v1/teams", json!({ "name": "ours" })).await.expect(201).json();
+    let key =
+        app.post(&app.ours.owner, "/api/v1/api-keys", json!({ "name": "ours" })).await.expect(201).json();
+    let id = |made: Value| made["id"].as_str().unwrap().to_owned();
     Ours {
         job: job.to_string(),
-        schedule: made["id"].as_str().unwrap().to_owned(),
-        team: team["id"].as_str().unwrap().to_owned(),
+        schedule: id(made),
+        team: id(team),
         owner: app.ours.owner.id.to_string(),
+        key: id(key),
     }
 }
 
@@ -198,19 +205,28 @@ async fn another_tenants_things_do_not_exist() {
         let listed = app.get(&app.theirs.owner, &format!("/api/v1/{list}")).await.expect(200).json();
         assert_eq!(listed["items"], json!([]), "{list}");
     }
+    let keys = app.get(&app.ours.owner, "/api/v1/api-keys?active=true").await.expect(200).text;
+    assert!(keys.contains(&ours.key), "{keys}");
 }
 
 #[tokio::test]
 async fn the_lowest_role_reads_its_own_and_changes_nothing() {
     let app = App::start().await;
     let ours = ours(&app).await;
-    let own = ["/api/v1/jobs", "/api/v1/ws/jobs", "/api/v1/streams/ticket", "/api/v1/teams/my-teams"];
+    let own = [
+        "/api/v1/jobs",
+        "/api/v1/ws/jobs",
+        "/api/v1/streams/ticket",
+        "/api/v1/teams/my-teams",
+        "/api/v1/api-keys",
+    ];
     for operation in operations() {
         let Access::Needs { permission, .. } = operation.access() else { continue };
         let answer = operation.call(&app, Some(&app.ours.viewer), &ours).await;
         let expected: &[u16] = match operation.path.as_str() {
             "/api/v1/jobs/{id}" if operation.method == Method::GET => &[404],
             "/api/v1/jobs/{id}/events" => &[404],
+            path if path.starts_with("/api/v1/api-keys/") => &[404],
             path if own.contains(&path) => &[200, 201, 426],
             "/api/v1/teams" if operation.method == Method::GET => &[200],
             path if path.starts_with("/api/v1/teams/{teamId}") && operation.method == Method::GET => &[404],

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a failed test is what a panic is here")]
 
 mod app;
+mod audit;
 
 mod access;
+mod api_keys;
 mod document;
 mod edges;
 mod idempotency;

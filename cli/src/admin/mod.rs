@@ -1,6 +1,7 @@
 //! `streamspace admin`: what an operator does to an installation, with access to its database.
 
 mod api_keys;
+mod audit;
 mod backup;
 mod keys;
 mod manifest;
@@ -37,6 +38,9 @@ pub enum Admin {
     /// API keys.
     #[command(subcommand)]
     ApiKeys(api_keys::ApiKeys),
+    /// Who changed what.
+    #[command(subcommand)]
+    Audit(audit::Audit),
 }
 
 impl Admin {
@@ -48,6 +52,7 @@ impl Admin {
             Self::Tenants(command) => command.run().await,
             Self::Platform(command) => command.run().await,
             Self::ApiKeys(command) => command.run().await,
+            Self::Audit(command) => command.run().await,
         }
     }
 }

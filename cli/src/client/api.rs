@@ -141,6 +141,16 @@ impl Api {
         self.accept(request.send().await).await
     }
 
+    /// Starts an answer that may be long.
+    pub async fn download(&self, call: &Call) -> Result<Response, Error> {
+        self.accept(self.request(call).send().await).await
+    }
+
+    pub async fn chunk(&self, answer: &mut Response) -> Result<Option<Vec<u8>>, Error> {
+        let chunk = answer.chunk().await.map_err(|error| Error::of_transport(error, self.url()))?;
+        Ok(chunk.map(Vec::from))
+    }
+
     /// Follows `nextCursor` until `limit` items or the end. The second value: whether there is more.
     pub async fn list(&self, call: &Call, limit: usize) -> Result<(Vec<Box<RawValue>>, bool), Error> {
         let mut items = Vec::new();

@@ -5,6 +5,8 @@
 //! them, and `live` for what is seen meanwhile.
 
 mod api;
+mod api_keys;
+mod audit;
 mod confirm;
 mod credentials;
 mod error;
@@ -65,6 +67,10 @@ pub enum Command {
     Schedules(On<schedules::Schedules>),
     /// See and make teams, and say who belongs to them.
     Teams(On<teams::Teams>),
+    /// See, make, rotate and end ways in for programs.
+    ApiKeys(On<api_keys::ApiKeys>),
+    /// Read who changed what.
+    Audit(On<audit::Audit>),
     /// Save a server and a key for the other commands.
     Login(login::Login),
     /// Forget a saved key.
@@ -111,6 +117,8 @@ impl Command {
             Self::Workers(on) => on.run().await,
             Self::Schedules(on) => on.run().await,
             Self::Teams(on) => on.run().await,
+            Self::ApiKeys(on) => on.run().await,
+            Self::Audit(on) => on.run().await,
             Self::Login(login) => login.run().await,
             Self::Logout(logout) => logout.run(),
         };

@@ -15,7 +15,7 @@ use clap::Args;
 use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts};
 use streamspace_common::{Config, telemetry};
-use streamspace_domain::{Ports, identity::People};
+use streamspace_domain::{Ports, audit, identity::People};
 use streamspace_queue::{Ended, Listen, Queue, QueueOptions, Release, retention::Retention};
 use tokio::{
     net::TcpListener,
@@ -227,5 +227,6 @@ fn ports(config: &Config) -> Ports {
             cancelled: config.jobs.retention_cancelled,
             failed: config.jobs.retention_failed,
         },
+        audit: audit::Kept(config.audit.retention),
     }
 }

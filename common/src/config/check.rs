@@ -9,6 +9,8 @@ use crate::secret::Secret;
 
 /// Shorter ones are guessed in a day by whoever reaches the port.
 const SHORTEST_SECRET: usize = 8;
+/// The database refuses to drop what is younger.
+const SHORTEST_AUDIT: Duration = Duration::from_secs(90 * 24 * 3600);
 const WELL_KNOWN: [&str; 6] =
     ["password", "postgres", "streamspace", "administrator", "12345678", "00000000"];
 const EXAMPLES: [&str; 3] = ["changeme", "change-me", "change_me"];
@@ -67,6 +69,9 @@ impl Config {
         }
         if self.limits.api_key_per_hour == 0 {
             refuse("limits.api_key_per_hour", "expected at least 1");
+        }
+        if self.audit.retention < SHORTEST_AUDIT {
+            refuse("audit.retention", "expected at least 90d");
         }
         if self.is_production() {
             if self.server.debug {

@@ -20,7 +20,7 @@ mod tenants;
 mod tests;
 mod value;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 pub use self::{
     auth::AuthConfig,
@@ -63,6 +63,14 @@ section! {
     }
 }
 
+section! {
+    /// Who changed what.
+    "audit" => AuditConfig {
+        /// How long the audit is kept, in whole months; at least `90d`.
+        retention: Duration = Duration::from_secs(400 * 24 * 3600);
+    }
+}
+
 /// The sections in the order in which they are shown.
 macro_rules! config {
     ($($section:ident: $Type:ident),+ $(,)?) => {
@@ -100,6 +108,7 @@ config! {
     tenants: TenantsConfig,
     limits: LimitsConfig,
     jobs: JobsConfig,
+    audit: AuditConfig,
     log: LogConfig,
 }
 

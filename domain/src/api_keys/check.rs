@@ -2,7 +2,7 @@
 //! read a second, and a key that was revoked works for no longer than that.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, RwLock},
     time::{Duration, Instant},
 };
@@ -35,7 +35,6 @@ pub struct Keys(Arc<Inner>);
 struct Inner {
     queue: Queue,
     cache: Mutex<HashMap<Hash, Arc<Entry>>>,
-    used: Mutex<HashSet<ApiKeyId>>,
 }
 
 #[derive(Default)]
@@ -54,21 +53,17 @@ impl Entry {
 
 impl Keys {
     pub fn new(queue: Queue) -> Self {
-        Self(Arc::new(Inner { queue, cache: Mutex::default(), used: Mutex::default() }))
+        Self(Arc::new(Inner { queue, cache: Mutex::default() }))
     }
 
     /// `None`: there is no such key, or nobody may come with it now.
     pub async fn check(&self, presented: &str) -> sqlx::Result<Option<Arc<Checked>>> {
         let Some(hash) = secret::hash(presented) else { return Ok(None) };
         let entry = self.entry(hash);
-        let checked = match entry.fresh() {
-            Some(checked) => Some(checked),
-            None => self.ask(hash, &entry).await?,
-        };
-        if let Some(checked) = &checked {
-            self.0.used.lock().expect("no panic while it was held").insert(checked.key);
+        match entry.fresh() {
+            Some(checked) => Ok(Some(checked)),
+            None => self.ask(hash, &entry).await,
         }
-        Ok(checked)
     }
 
     async fn ask(&self, hash: Hash, entry: &Entry) -> sqlx::Result<Option<Arc<Checked>>> {
@@ -112,15 +107,12 @@ impl Keys {
         Ok(checked.into_iter().map(|checked| (checked.key, Arc::new(checked))).collect())
     }
 
-    /// Writes down which keys were used since the last time; to be called every few seconds.
-    pub async fn write_used(&self) -> sqlx::Result<()> {
-        let used = std::mem::take(&mut *self.0.used.lock().expect("no panic while it was held"));
-        if used.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<_> = used.iter().map(|key| key.0).collect();
-        let mut tx = self.0.queue.db().begin().await?;
-        store::touch(&mut tx, &ids).await?;
-        tx.commit().await
+    /// Asks anew at the next request: for the process that has changed a key.
+    pub fn forget(&self, key: ApiKeyId) {
+        let mut cache = self.0.cache.lock().expect("no panic while it was held");
+        cache.retain(|_, entry| {
+            let latest = entry.latest.read().expect("no panic while it was held");
+            latest.as_ref().is_none_or(|(_, checked)| checked.key != key)
+        });
     }
 }

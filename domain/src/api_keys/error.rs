@@ -4,8 +4,16 @@ use crate::identity::{self, Forbidden};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("there is no such key")]
+    NotFound,
     #[error("there is no such person in this tenant")]
     NoUser,
+    #[error("this key works no more")]
+    NotActive,
+    #[error("a key of a person is made and rotated by that person")]
+    NotYours,
+    #[error("the key that asks has no scope {0}, so it gives none")]
+    BeyondScopes(String),
     #[error("{field}: {message}")]
     Invalid { field: &'static str, message: String },
     #[error(transparent)]
@@ -19,11 +27,20 @@ pub enum Error {
 impl Classified for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoUser => ErrorKind::NotFound,
+            Self::NotFound | Self::NoUser => ErrorKind::NotFound,
+            Self::NotActive => ErrorKind::Conflict,
+            Self::NotYours | Self::BeyondScopes(_) => ErrorKind::Forbidden,
             Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Forbidden(error) => error.kind(),
             Self::Identity(error) => error.kind(),
             Self::Db(error) => error.kind(),
+        }
+    }
+
+    fn field(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Invalid { field, message } => Some((field, message)),
+            _ => None,
         }
     }
 }

@@ -1,17 +1,20 @@
-//! API keys: making one, and telling who comes with one.
+//! API keys: making and keeping them, and telling who comes with one.
 //!
 //! A key of a person acts with that person's rights, whatever they are at that moment; a key of a
-//! tenant has a role of its own.
+//! tenant has a role of its own. Scopes narrow both.
 
 mod check;
 mod error;
+mod model;
 mod scopes;
 mod secret;
 mod store;
+pub mod term;
+pub mod usage;
 
-use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::json;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use streamspace_common::{Actor, ApiKeyId, Creator, Role, Secret, TenantId, UserId};
 use streamspace_queue::Tx;
@@ -19,42 +22,13 @@ use streamspace_queue::Tx;
 pub use self::{
     check::{Checked, Keys},
     error::Error,
+    model::{ApiKey, Call, Day, Filter, LoggedCall, NewApiKey, Owner},
     scopes::{AREAS, Scopes},
 };
 use crate::{
     audit::{self, Entry},
     identity::{Permission, Require},
 };
-
-/// Whose rights a key has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    User(UserId),
-    /// At most `admin`.
-    Tenant(Role),
-}
-
-#[derive(Clone, Debug)]
-pub struct NewApiKey {
-    pub name: String,
-    pub owner: Owner,
-    pub scopes: Vec<String>,
-    /// Requests an hour.
-    pub hourly_limit: u32,
-    pub expires_at: Option<Timestamp>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ApiKey {
-    pub id: ApiKeyId,
-    pub tenant_id: TenantId,
-    pub name: String,
-    pub prefix: String,
-    pub scopes: Vec<String>,
-    pub hourly_limit: u32,
-    pub expires_at: Option<Timestamp>,
-}
 
 /// Who acts for a key of the tenant itself; `None` when it may not any more.
 pub(crate) async fn actor(
@@ -73,11 +47,21 @@ pub(crate) async fn actor(
     }))
 }
 
-/// Makes a key in the caller's tenant. The secret is shown now and never again.
-pub async fn create(tx: &mut Tx, new: NewApiKey) -> Result<(ApiKey, Secret<String>), Error> {
+/// Makes a key of one's own, or of the tenant. The secret is shown now and never again. `within` are
+/// the scopes that the caller came with.
+pub async fn create(tx: &mut Tx, within: &Scopes, new: NewApiKey) -> Result<(ApiKey, Secret<String>), Error> {
     let tenant = tx.tenant();
-    let own = matches!(new.owner, Owner::User(user) if tx.actor().user == Some(user));
-    tx.require(if own { Permission::ApiKeysOwn } else { Permission::ApiKeysManage })?;
+    match new.owner {
+        Owner::User(user) => {
+            tx.require(Permission::ApiKeysOwn)?;
+            if tx.actor().user != Some(user) {
+                return Err(Error::NotYours);
+            }
+        }
+        Owner::Tenant(_) => tx.require(Permission::ApiKeysManage)?,
+    }
+    check(tx.actor(), &new)?;
+    gives_no_more(within, &new.scopes)?;
     insert(tx, tenant, new).await
 }
 
@@ -88,46 +72,159 @@ pub async fn create_in(
     new: NewApiKey,
 ) -> Result<(ApiKey, Secret<String>), Error> {
     tx.require(Permission::TenantsManage)?;
+    check(tx.actor(), &new)?;
     insert(tx, tenant, new).await
 }
 
 const MAX_NAME: usize = 200;
+/// As many as there are, twice.
+const MAX_SCOPES: usize = 2 * AREAS.len();
 
-async fn insert(tx: &mut Tx, tenant: TenantId, new: NewApiKey) -> Result<(ApiKey, Secret<String>), Error> {
+fn check(maker: &Actor, new: &NewApiKey) -> Result<(), Error> {
     let invalid = |field, message: &str| Err(Error::Invalid { field, message: message.to_owned() });
     let length = new.name.chars().count();
     if !(1..=MAX_NAME).contains(&length) || new.name.chars().any(char::is_control) {
-        return invalid("name", "1 to 200 characters, none of them a control character");
+        return invalid("/name", "1 to 200 characters, none of them a control character");
+    }
+    if new.scopes.len() > MAX_SCOPES {
+        return invalid("/scopes", "more than there are");
     }
     if let Err(message) = Scopes::check(&new.scopes) {
-        return Err(Error::Invalid { field: "scopes", message });
+        return Err(Error::Invalid { field: "/scopes", message });
     }
     if !(1..=i32::MAX.unsigned_abs()).contains(&new.hourly_limit) {
-        return invalid("rateLimit", "at least one request an hour");
+        return invalid("/rateLimit", "at least one request an hour");
     }
     match new.owner {
-        Owner::Tenant(Role::Owner) => return invalid("role", "a key of a tenant is at most an admin"),
+        Owner::Tenant(Role::Owner) => invalid("/role", "a key of a tenant is at most an admin"),
         // Nobody grants more than they have.
-        Owner::Tenant(role) if role > tx.actor().role => {
-            return invalid("role", "nobody grants a role above their own");
-        }
+        Owner::Tenant(role) if role > maker.role => invalid("/role", "nobody grants a role above their own"),
+        _ => Ok(()),
+    }
+}
+
+fn gives_no_more(within: &Scopes, scopes: &[String]) -> Result<(), Error> {
+    match within.lacking(scopes) {
+        Some(scope) => Err(Error::BeyondScopes(scope.to_owned())),
+        None => Ok(()),
+    }
+}
+
+async fn insert(tx: &mut Tx, tenant: TenantId, new: NewApiKey) -> Result<(ApiKey, Secret<String>), Error> {
+    let secret = secret::make();
+    let key = store::insert(tx, tenant, ApiKeyId::new(), &new, &secret).await?;
+    audit::record_in(tx, tenant, Entry::new("api_keys.create", "api_key", key.id).after(shown(&key))).await?;
+    Ok((key, secret))
+}
+
+/// The keys that one may see: one's own, and for admins every one of the tenant. Newest first, after
+/// the cursor.
+pub async fn list(
+    conn: &mut PgConnection,
+    actor: &Actor,
+    filter: &Filter,
+    after: Option<ApiKeyId>,
+    limit: u32,
+) -> Result<Vec<ApiKey>, Error> {
+    actor.require(Permission::ApiKeysOwn)?;
+    Ok(store::list(conn, actor.tenant, reach(actor), filter, after, limit).await?)
+}
+
+/// Whose keys somebody sees.
+#[derive(Clone, Copy)]
+enum Reach {
+    Tenant,
+    Own(Option<UserId>),
+}
+
+fn reach(actor: &Actor) -> Reach {
+    if Permission::ApiKeysManage.is_held_by(actor) { Reach::Tenant } else { Reach::Own(actor.user) }
+}
+
+async fn visible(
+    conn: &mut PgConnection,
+    actor: &Actor,
+    id: ApiKeyId,
+    lock: store::Lock,
+) -> Result<ApiKey, Error> {
+    actor.require(Permission::ApiKeysOwn)?;
+    store::get(conn, actor.tenant, reach(actor), id, lock).await?.ok_or(Error::NotFound)
+}
+
+async fn for_change(tx: &mut Tx, id: ApiKeyId) -> Result<ApiKey, Error> {
+    let actor = tx.actor().clone();
+    visible(tx.conn().await?, &actor, id, store::Lock::ForChange).await
+}
+
+/// It works no more, and is kept.
+pub async fn revoke(tx: &mut Tx, id: ApiKeyId) -> Result<ApiKey, Error> {
+    let before = for_change(tx, id).await?;
+    let tenant = tx.tenant();
+    if !store::revoke(tx.conn().await?, tenant, id).await? {
+        return Ok(before); // it was already
+    }
+    let after = ApiKey { is_active: false, previous_until: None, ..before.clone() };
+    let entry = Entry::new("api_keys.revoke", "api_key", id).before(shown(&before)).after(shown(&after));
+    audit::record(tx, entry).await?;
+    Ok(after)
+}
+
+/// It and its usage are gone; what it did stays in the audit.
+pub async fn delete(tx: &mut Tx, id: ApiKeyId) -> Result<(), Error> {
+    let before = for_change(tx, id).await?;
+    let tenant = tx.tenant();
+    store::delete(tx.conn().await?, tenant, id).await?;
+    Ok(audit::record(tx, Entry::new("api_keys.delete", "api_key", id).before(shown(&before))).await?)
+}
+
+pub const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Gives a key another secret, shown now and never again; the old one works on for `overlap`. One from
+/// a rotation before that ends now. Whoever rotates a key can act as it, so of people's keys that is
+/// theirs alone.
+pub async fn rotate(
+    tx: &mut Tx,
+    within: &Scopes,
+    id: ApiKeyId,
+    overlap: Duration,
+) -> Result<(ApiKey, Secret<String>), Error> {
+    if overlap > LONGEST_OVERLAP {
+        return Err(Error::Invalid { field: "/overlap", message: "between 0 and 30d".to_owned() });
+    }
+    let before = for_change(tx, id).await?;
+    match before.owner {
+        Owner::User(user) if tx.actor().user != Some(user) => return Err(Error::NotYours),
+        Owner::Tenant(role) if role > tx.actor().role => return Err(Error::NotYours),
         _ => {}
     }
-
+    gives_no_more(within, &before.scopes)?;
+    if !before.is_active {
+        return Err(Error::NotActive);
+    }
+    let tenant = tx.tenant();
     let secret = secret::make();
-    let key = ApiKey {
-        id: ApiKeyId::new(),
-        tenant_id: tenant,
-        name: new.name,
-        prefix: secret::prefix(secret.expose()).to_owned(),
-        scopes: new.scopes,
-        hourly_limit: new.hourly_limit,
-        expires_at: new.expires_at,
+    let previous_until = store::rotate(tx.conn().await?, tenant, id, &secret, overlap).await?;
+    let prefix = secret::prefix(secret.expose()).to_owned();
+    let after = ApiKey { prefix, previous_until, ..before.clone() };
+    let entry = Entry::new("api_keys.rotate", "api_key", id).before(shown(&before)).after(shown(&after));
+    audit::record(tx, entry).await?;
+    Ok((after, secret))
+}
+
+fn shown(key: &ApiKey) -> Value {
+    let (user, role) = match key.owner {
+        Owner::User(user) => (Some(user), None),
+        Owner::Tenant(role) => (None, Some(role)),
     };
-    let hash = secret::hash(secret.expose()).expect("it was just made in this form");
-    store::insert(tx, &key, new.owner, &hash).await?;
-    let made = Entry::new("api_keys.create", "api_key", key.id)
-        .after(json!({ "name": key.name, "prefix": key.prefix, "scopes": key.scopes }));
-    audit::record_in(tx, tenant, made).await?;
-    Ok((key, secret))
+    json!({
+        "name": key.name,
+        "prefix": key.prefix,
+        "user": user,
+        "role": role,
+        "scopes": key.scopes,
+        "rateLimit": key.hourly_limit,
+        "isActive": key.is_active,
+        "expiresAt": key.expires_at,
+        "previousUntil": key.previous_until,
+    })
 }

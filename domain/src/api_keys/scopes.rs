@@ -43,6 +43,17 @@ impl Scopes {
         Self(scopes)
     }
 
+    /// Reaches all that its owner may.
+    pub fn all() -> Self {
+        Self(vec!["*".to_owned()])
+    }
+
+    /// The first of these that reaches further: nobody gives on more than they came with.
+    pub fn lacking<'a>(&self, scopes: &'a [String]) -> Option<&'a str> {
+        let has = |scope: &String| self.0.iter().any(|own| own == "*" || own == scope);
+        scopes.iter().find(|scope| !has(scope)).map(String::as_str)
+    }
+
     /// Whether every one of them exists; else the one that does not.
     pub(super) fn check(scopes: &[String]) -> Result<(), String> {
         let known = |scope: &&String| {
@@ -82,6 +93,19 @@ mod tests {
         assert!(!scopes(&["jobs.write"]).allow("jobs", false));
         assert!(scopes(&["*"]).allow("anything", true));
         assert!(!scopes(&[]).allow("jobs", false));
+    }
+
+    #[test]
+    fn a_narrow_key_gives_nothing_wider_on() {
+        let narrow = scopes(&["jobs.read", "audit.read"]);
+        let given = |list: &[&str]| {
+            let list: Vec<_> = list.iter().map(ToString::to_string).collect();
+            narrow.lacking(&list).map(str::to_owned)
+        };
+        assert_eq!(given(&["jobs.read"]), None);
+        assert_eq!(given(&["jobs.read", "jobs.write"]).as_deref(), Some("jobs.write"));
+        assert_eq!(given(&["*"]).as_deref(), Some("*"));
+        assert_eq!(Scopes::all().lacking(&["*".to_owned()]), None);
     }
 
     #[test]

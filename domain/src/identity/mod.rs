@@ -1,6 +1,7 @@
 //! Tenants, the people in them, and who may do what.
 
 mod error;
+pub mod jobs;
 mod model;
 pub mod permissions;
 mod rights;

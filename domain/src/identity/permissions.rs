@@ -23,9 +23,9 @@ pub enum Permission {
     /// Opens a stream whose own permission is checked when it opens.
     StreamsOpen,
     TenantsManage,
-    /// Makes a key of one's own.
+    /// Makes and keeps keys of one's own.
     ApiKeysOwn,
-    /// Makes keys of the tenant and of others in it.
+    /// Makes and keeps keys of the tenant; sees and revokes those of others in it.
     ApiKeysManage,
     /// Reads the teams that one may see: a person their own, operators every one of the tenant.
     TeamsRead,
@@ -35,6 +35,8 @@ pub enum Permission {
     TeamsWrite,
     /// Reads and changes the settings of the tenant.
     SettingsManage,
+    /// Reads what was changed by whom.
+    AuditRead,
 }
 
 /// Who has a permission.
@@ -50,7 +52,7 @@ pub enum Least {
 }
 
 impl Permission {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::JobsRead,
         Self::JobsCancel,
         Self::JobsManage,
@@ -68,6 +70,7 @@ impl Permission {
         Self::TeamsLeave,
         Self::TeamsWrite,
         Self::SettingsManage,
+        Self::AuditRead,
     ];
 
     /// The table.
@@ -84,7 +87,7 @@ impl Permission {
             | Self::WorkersRead
             | Self::SchedulesRead
             | Self::SchedulesWrite => RoleOrPlatform(Role::Operator),
-            Self::ApiKeysManage | Self::SettingsManage => AtLeast(Role::Admin),
+            Self::ApiKeysManage | Self::SettingsManage | Self::AuditRead => AtLeast(Role::Admin),
             Self::WorkersControl | Self::TenantsManage => Platform,
         }
     }
@@ -109,6 +112,7 @@ impl Permission {
             Self::TeamsLeave => "teams.leave",
             Self::TeamsWrite => "teams.write",
             Self::SettingsManage => "settings.manage",
+            Self::AuditRead => "audit.read",
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use streamspace_common::{Actor, BootId, Classified, Creator, ErrorKind, JobId, Role};
 use streamspace_domain::{
     Ports,
-    api_keys::{self, NewApiKey, Owner},
+    api_keys::{self, NewApiKey, Owner, Scopes},
     jobs::{self, Change, Filter, jobs as kinds, queues, schedules, workers},
     registry,
 };
@@ -257,7 +257,7 @@ async fn jobs_of_a_tenants_key_have_its_role_and_end_with_it() {
         hourly_limit: 100,
         expires_at: None,
     };
-    let (key, _) = api_keys::create(&mut tx, new).await.expect("a key");
+    let (key, _) = api_keys::create(&mut tx, &Scopes::all(), new).await.expect("a key");
     tx.commit().await.expect("committed");
     let planner = Actor {
         by: Creator::ApiKey(key.id),
@@ -317,8 +317,10 @@ async fn pruning_deletes_what_is_old_enough() {
     )
     .await;
     let none = Duration::ZERO;
-    let worker =
-        bed.worker(&Ports { retention: Retention { succeeded: none, cancelled: none, failed: none } });
+    let worker = bed.worker(&Ports {
+        retention: Retention { succeeded: none, cancelled: none, failed: none },
+        ..Ports::default()
+    });
     let mut tx = bed.tx(&operator);
     let prune = queue::enqueue(&mut tx, kinds::Prune {}).await.expect("enqueued").id;
     tx.commit().await.expect("committed");

@@ -1,4 +1,5 @@
 //! Operations and job bodies on a real database.
 
+mod audit;
 mod bed;
 mod jobs;

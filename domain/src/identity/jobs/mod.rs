@@ -1,0 +1,5 @@
+//! The kinds of this slice.
+
+mod expire;
+
+pub use self::expire::Expire;
