@@ -31,6 +31,6 @@ pub mod watch;
 pub use self::{
     openapi::openapi_json,
     router::router,
-    serve::serve,
+    serve::{serve, turn_away},
     state::{Api, Parts},
 };

@@ -2,20 +2,32 @@
 
 use std::{io, time::Duration};
 
+use axum::Router;
+use http::{HeaderValue, header};
 use streamspace_admin::{Patience, serve_http};
 use tokio::{
     net::TcpListener,
     time::{MissedTickBehavior, interval},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{router::router, state::Api};
+use crate::{problem::ApiError, router::router, state::Api};
 
 /// How long requests that are being answered may take once the process is asked to stop.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// Streams hold a connection each.
 const MOST_CONNECTIONS: usize = 10_000;
+
+/// Answers everything with `503` until `stop`: the process waits for its database.
+pub async fn turn_away(listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+    let not_ready = async || {
+        ApiError::unavailable("this process waits for its database; /health/ready of its admin port says why")
+            .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    };
+    serve_http(listener, Router::new().fallback(not_ready), Patience::with(MOST_CONNECTIONS), stop).await
+}
 
 /// Serves until the API's `stop`; then answers what has begun, and ends.
 pub async fn serve(listener: TcpListener, api: Api) -> io::Result<()> {

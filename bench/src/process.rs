@@ -109,7 +109,8 @@ async fn work(url: &str, queues: &str) -> Result<()> {
     let jobs = JobsConfig { queues, ..JobsConfig::default() };
     crate::say("ready");
     let registry = registry(&Arc::new(Tally::default()));
-    streamspace_worker::run(queue, registry, Arc::new(Everyone), &jobs, CancellationToken::new()).await?;
+    streamspace_worker::run(queue, registry, Arc::new(Everyone), &jobs, false, CancellationToken::new())
+        .await?;
     Ok(())
 }
 

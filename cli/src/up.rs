@@ -102,6 +102,10 @@ fn tell(config: &Config, key: Option<AdminKey>) {
     console::result(format_args!("  data            {}", config.server.data_dir.display()));
     if let Some(key) = key {
         console::result(format_args!("  administrator   {}", key.file.display()));
+        console::result(format_args!(
+            "  sign in         streamspace login --url {url} --api-key-file {}",
+            key.file.display()
+        ));
         if let Some(secret) = key.shown {
             console::result(format_args!("                  {}   (shown this once)", secret.expose()));
         }

@@ -7,7 +7,7 @@ use streamspace_queue::{Ended, Queue, Registry, Rights, WorkerOptions, run_worke
 use tokio_util::sync::CancellationToken;
 
 /// Runs a worker. Job bodies get a runtime of their own, so that one that blocks its thread stops
-/// neither the lease nor the acknowledgements.
+/// neither the lease nor the acknowledgements. When it `stays`, an operator's drain does not end it.
 ///
 /// # Errors
 /// When the threads of that runtime can't be started.
@@ -16,10 +16,12 @@ pub async fn run(
     registry: Registry,
     rights: Arc<dyn Rights>,
     jobs: &JobsConfig,
+    stays: bool,
     stop: CancellationToken,
 ) -> std::io::Result<Ended> {
     let handlers = tokio::runtime::Builder::new_multi_thread().thread_name("job").enable_all().build()?;
-    let ended = run_worker(queue, registry, rights, options(jobs), handlers.handle().clone(), stop).await;
+    let options = WorkerOptions { stays, ..options(jobs) };
+    let ended = run_worker(queue, registry, rights, options, handlers.handle().clone(), stop).await;
     // Without waiting: an abandoned handler may hold its thread for ever.
     handlers.shutdown_background();
     Ok(ended)
@@ -34,6 +36,7 @@ fn options(jobs: &JobsConfig) -> WorkerOptions {
         shutdown_timeout: jobs.shutdown_timeout,
         fair_share: jobs.fair_share,
         unknown_after: jobs.unknown_after,
+        stays: false,
         host: host_name(),
     }
 }

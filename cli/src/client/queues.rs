@@ -175,7 +175,14 @@ impl Run for Queues {
             }
             Self::Resume { name } => {
                 let queue: Item<Queue> = client.item(&Call::post(["queues", &name, "resume"])).await?;
-                client.output.done(&queue, format_args!("{name} starts jobs again"));
+                if queue.view.paused {
+                    // Both may pause it: a tenant its own share, the platform the whole.
+                    let still =
+                        format_args!("{name} is paused no longer by you, but still by the installation");
+                    client.output.done(&queue, still);
+                } else {
+                    client.output.done(&queue, format_args!("{name} starts jobs again"));
+                }
                 Ok(ExitCode::SUCCESS)
             }
             Self::Set(set) => set.run(client).await,

@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, net::SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 
 use crate::failure::Advice;
@@ -21,4 +21,10 @@ pub async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
         };
         anyhow::Error::new(error).context(Advice::new(format!("cannot listen on {address}"), hint))
     })
+}
+
+/// The same port once more: for somebody else to accept from.
+pub fn again(listener: &TcpListener) -> Result<TcpListener> {
+    let duplicate = std::os::fd::AsFd::as_fd(listener).try_clone_to_owned().context("too many open files")?;
+    TcpListener::from_std(std::net::TcpListener::from(duplicate)).context("the port is bound")
 }

@@ -133,10 +133,22 @@ impl Process {
     /// for a while, and only then the admin listener and the connections end.
     pub async fn run(self) -> Result<()> {
         let Watched { shutdown, checks, admin, over, .. } = self.watched;
+        // Whoever comes meanwhile is told so.
+        let waited = CancellationToken::new();
+        let turning_away = match &self.public {
+            Some(public) => {
+                Some(tokio::spawn(streamspace_api::turn_away(listen::again(public)?, waited.clone())))
+            }
+            None => None,
+        };
         let ready = tokio::select! {
             ready = schema_gate::wait(&self.queue) => ready.map(|()| true),
             () = shutdown.cancelled() => Ok(false),
         };
+        waited.cancel();
+        if let Some(turning_away) = turning_away {
+            turning_away.await.context("the public port panicked")?.context("the public port failed")?;
+        }
         let outcome = match ready {
             Ok(true) => {
                 let api = self.public.map(|listener| (listener, checks));
@@ -168,7 +180,9 @@ async fn work(
         running.spawn(serve(config.clone(), queue.clone(), listener, checks, stop.clone()));
     }
     if roles.worker {
-        running.spawn(worker(config.clone(), queue.clone(), stop.clone()));
+        // Beside other roles it stays when an operator drains it; alone it ends, to be replaced.
+        let stays = roles.api || roles.scheduler;
+        running.spawn(worker(config.clone(), queue.clone(), stays, stop.clone()));
     }
     if roles.scheduler {
         running.spawn(scheduler(config.clone(), queue.clone(), stop.clone()));
@@ -203,9 +217,9 @@ async fn serve(
     streamspace_api::serve(listener, Api::new(&config, parts)).await.context("the public port failed")
 }
 
-async fn worker(config: Config, queue: Queue, stop: CancellationToken) -> Result<()> {
+async fn worker(config: Config, queue: Queue, stays: bool, stop: CancellationToken) -> Result<()> {
     let registry = streamspace_domain::registry(&ports(&config));
-    let ended = streamspace_worker::run(queue, registry, Arc::new(People), &config.jobs, stop).await;
+    let ended = streamspace_worker::run(queue, registry, Arc::new(People), &config.jobs, stays, stop).await;
     match ended.context("cannot start the threads of jobs")? {
         Ended::Stopped => Ok(()),
         Ended::Abandoned => {

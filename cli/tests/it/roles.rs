@@ -104,10 +104,12 @@ async fn what_waits_for_its_migrations_lives_and_is_not_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_takes_its_flags() {
     let database = Postgres::shared().await.database().await.unwrap();
-    migrate(database.url()).await;
     let port = free_port().unwrap();
     let api = role("api", database.url(), 0);
     let api = api.args(["--host", "127.0.0.1", "--port", &port.to_string()]).start().unwrap();
+    answers(port, "/health", "503 ").await;
+    answers(port, "/api/v1/jobs", "waits for its database").await;
+    migrate(database.url()).await;
     answers(port, "/health", "200 OK").await;
     assert!(doctor(database.url(), port).await.contains("pass  api "));
     stops(api).await;

@@ -24,7 +24,7 @@ values are refused at start by name, all at once. An empty variable counts as ab
 written `500ms`, `10s`, `30m`, `24h`, `7d`, sizes `64KiB`, `1MiB`; lists are separated by commas, or
 are lists in a file. `STREAMSPACE_TEST_*` is left to tests; `STREAMSPACE_URL` and
 `STREAMSPACE_API_KEY` are the client commands'. `streamspace config show` prints what is in force
-and where each value came from; `docs/examples/` has a file for each kind of installation.
+and where each value came from; `docs/examples/` has a file of environment variables for each kind of installation.
 ";
 
 impl Config {

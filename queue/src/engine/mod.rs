@@ -71,6 +71,9 @@ pub struct WorkerOptions {
     pub fair_share: f64,
     /// How long a job of a kind that nobody knows waits for a worker that does.
     pub unknown_after: Duration,
+    /// An operator's drain does not end it: it is part of a process that goes on without it, in which
+    /// nobody would start it again.
+    pub stays: bool,
     pub host: String,
 }
 
@@ -84,6 +87,7 @@ impl Default for WorkerOptions {
             shutdown_timeout: Duration::from_secs(30),
             fair_share: 0.5,
             unknown_after: Duration::from_secs(24 * 3600),
+            stays: false,
             host: "localhost".into(),
         }
     }

@@ -136,6 +136,9 @@ impl Engine {
 
     /// A drain can be taken back as long as something runs.
     fn end_if_drained(&self) {
+        if self.options.stays {
+            return;
+        }
         let idle = self.attempts.lock().expect("no panic while it was held").is_empty();
         // Abandoned handlers hold their slots by this worker's row.
         if idle && self.abandoned.load(Ordering::Acquire) == 0 && self.controls().is_drained() {

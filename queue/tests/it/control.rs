@@ -247,6 +247,24 @@ async fn a_drain_acts_within_a_second_and_can_be_taken_back_while_something_runs
     assert_eq!(worker.stop().await, Ended::Stopped);
 }
 
+/// Part of a process that goes on: were it to end, nobody would start it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stays_is_drained_idle_and_resumed() {
+    let bed = Bed::new().await;
+    let worker = bed.worker_with(WorkerOptions { stays: true, ..quick() });
+    let first = bed.enqueue(act(What::Nothing)).await;
+    bed.becomes(first, "succeeded").await;
+    bed.execute("update workers set draining = true").await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let waiting = bed.enqueue(act(What::Nothing)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(bed.state(waiting).await, "queued");
+    assert_eq!(bed.number("select count(*) from workers where draining").await, 1);
+    bed.execute("update workers set draining = false").await;
+    bed.becomes(waiting, "succeeded").await;
+    assert_eq!(worker.stop().await, Ended::Stopped);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_told_to_end_while_it_registers_leaves_no_row() {
     let bed = Bed::new().await;

@@ -36,7 +36,8 @@ impl Operation {
 
     /// With an id in its path.
     fn at(&self, id: &str) -> String {
-        self.path.replace("{id}", id).replace("{name}", "lab")
+        let path = self.path.replace("{name}", "lab").replace("{permission}", "team.manage");
+        ["{id}", "{teamId}", "{userId}"].iter().fold(path, |path, place| path.replace(place, id))
     }
 
     /// A body that passes, so that what is refused is the caller.

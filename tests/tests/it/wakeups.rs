@@ -51,6 +51,7 @@ impl Stream {
         }
         let sql = format!(
             "select extract(epoch from s.at - max(c.at))::float8 * 1000 from claimable c
+             join (select distinct job_id from effects where name = 'start') noted using (job_id)
              cross join lateral (select min(at) as at from effects
                                  where job_id = c.job_id and name = 'start' and at > c.at) s
              where c.was = '{from}' group by c.job_id, s.at"
