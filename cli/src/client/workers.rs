@@ -127,9 +127,9 @@ impl Run for Workers {
                 let worker: Item<Worker> =
                     client.item(&Call::post(["workers", &id.to_string(), "drain"])).await?;
                 let sentence = match worker.view.running {
-                    0 => "ends: it runs nothing".to_owned(),
-                    1 => "ends after the job that it runs".to_owned(),
-                    running => format!("ends after the {running} jobs that it runs"),
+                    0 => "takes no more jobs; none runs".to_owned(),
+                    1 => "takes no more jobs; one still runs".to_owned(),
+                    running => format!("takes no more jobs; {running} still run"),
                 };
                 client.output.done(&worker, format_args!("{id} {sentence}"));
                 Ok(ExitCode::SUCCESS)
