@@ -11,6 +11,7 @@ mod secret;
 mod store;
 pub mod term;
 pub mod usage;
+mod usage_store;
 
 use std::time::Duration;
 

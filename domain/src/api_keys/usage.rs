@@ -10,7 +10,7 @@ use streamspace_common::{Actor, ApiKeyId};
 use streamspace_queue::Queue;
 use uuid::Uuid;
 
-use super::{Call, Day, Error, LoggedCall, store, visible};
+use super::{Call, Day, Error, LoggedCall, store, usage_store, visible};
 
 /// Calls that one statement writes.
 pub const BATCH: usize = 1000;
@@ -24,7 +24,7 @@ const MOST_PRUNED: i64 = 5000;
 pub async fn write(queue: &Queue, calls: &[Call]) -> sqlx::Result<()> {
     for calls in calls.chunks(BATCH) {
         let mut tx = queue.db().begin().await?;
-        store::write_calls(&mut tx, calls).await?;
+        usage_store::write_calls(&mut tx, calls).await?;
         tx.commit().await?;
     }
     Ok(())
@@ -39,7 +39,7 @@ pub async fn calls(
     limit: u32,
 ) -> Result<Vec<LoggedCall>, Error> {
     let key = visible(conn, actor, key, store::Lock::None).await?;
-    Ok(store::calls(conn, actor.tenant, key.id, before, limit).await?)
+    Ok(usage_store::calls(conn, actor.tenant, key.id, before, limit).await?)
 }
 
 /// Its last days on which it was used, newest first.
@@ -50,18 +50,18 @@ pub async fn days(
     days: u32,
 ) -> Result<Vec<Day>, Error> {
     let key = visible(conn, actor, key, store::Lock::None).await?;
-    Ok(store::days(conn, actor.tenant, key.id, days).await?)
+    Ok(usage_store::days(conn, actor.tenant, key.id, days).await?)
 }
 
 /// Forgets secrets whose overlap is over, and days that are long gone; answers whether there may be
 /// more.
 pub(crate) async fn prune(conn: &mut PgConnection) -> sqlx::Result<bool> {
     let secrets = store::end_overlaps(conn, MOST_PRUNED).await?;
-    let days = store::prune_days(conn, DAYS_KEPT, MOST_PRUNED).await?;
+    let days = usage_store::prune_days(conn, DAYS_KEPT, MOST_PRUNED).await?;
     Ok([secrets, days].contains(&MOST_PRUNED.unsigned_abs()))
 }
 
 /// Drops the months of calls that are over. Not while the table is in use for long.
 pub(crate) async fn drop_months(conn: &mut PgConnection) -> sqlx::Result<()> {
-    store::drop_months(conn, CALLS_KEPT).await
+    usage_store::drop_months(conn, CALLS_KEPT).await
 }

@@ -13,7 +13,6 @@ use tracing::warn;
 
 use super::{Engine, Live, limited::Limits, slots::Line};
 use crate::{
-    attempt::Hold,
     claim::{self, Claimed},
     db::{ANSWER, discard, within},
     keys,
@@ -276,16 +275,4 @@ enum Fetched {
 /// Stands for a timer that is not used.
 fn far() -> Instant {
     Instant::now() + Duration::from_secs(3600)
-}
-
-impl Live {
-    fn new(row: &Claimed) -> Self {
-        Self {
-            hold: Arc::new(Hold::new(row)),
-            queue: row.queue.clone(),
-            claimed: std::time::Instant::now(),
-            reason: 0.into(),
-            stop: tokio_util::sync::CancellationToken::new(),
-        }
-    }
 }

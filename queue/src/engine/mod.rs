@@ -19,6 +19,7 @@ mod execute;
 mod fetch;
 mod judge;
 mod limited;
+mod live;
 mod promote;
 mod pulse;
 mod reap;
@@ -29,7 +30,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, RwLock,
-        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -47,7 +48,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    attempt::Hold,
     bus::Hear,
     handle::Queue,
     lanes::Lanes,
@@ -56,6 +56,7 @@ use crate::{
 };
 use acknowledge::Ack;
 use controls::Controls;
+use live::{Live, Stop};
 use slots::Slots;
 
 /// How a worker behaves. One field per configuration key of the section `jobs`.
@@ -167,44 +168,6 @@ pub(crate) struct Engine {
     worn_out: AtomicBool,
     /// The loops may end.
     over: CancellationToken,
-}
-
-/// An attempt that runs here.
-pub(crate) struct Live {
-    pub hold: Arc<Hold>,
-    pub queue: String,
-    pub claimed: std::time::Instant,
-    reason: AtomicU8,
-    stop: CancellationToken,
-}
-
-/// Why an attempt was told to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Stop {
-    Cancelled = 1,
-    TimedOut = 2,
-    HandedBack = 3,
-    /// The job is another worker's by now.
-    Lost = 4,
-}
-
-impl Live {
-    fn stop(&self, why: Stop) {
-        // The first reason stands.
-        let _ = self.reason.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
-        self.stop.cancel();
-    }
-
-    fn stopped(&self) -> Option<Stop> {
-        match self.reason.load(Ordering::Acquire) {
-            1 => Some(Stop::Cancelled),
-            2 => Some(Stop::TimedOut),
-            3 => Some(Stop::HandedBack),
-            4 => Some(Stop::Lost),
-            _ => None,
-        }
-    }
 }
 
 /// Runs a worker until `stop` fires, an operator drains it, or it has to be replaced.
