@@ -4,7 +4,7 @@ use std::{ops::Deref, sync::Arc};
 
 use streamspace_admin::Checks;
 use streamspace_common::{Config, MasterKeys, config::Networks};
-use streamspace_domain::{callers::Callers, settings, sign_in::SignIns};
+use streamspace_domain::{callers::Callers, registration::Registrations, settings, sign_in::SignIns};
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +35,7 @@ pub struct Inner {
     pub(crate) checks: Checks,
     pub(crate) callers: Callers,
     pub(crate) sign_ins: SignIns,
+    pub(crate) registrations: Registrations,
     pub(crate) used: Used,
     pub(crate) site: Site,
     pub(crate) limits: HourlyLimits,
@@ -63,6 +64,7 @@ impl Api {
         let callers = Callers::new(queue.clone(), sign_ins.tokens().clone(), config.auth.mfa_required);
         Self(Arc::new(Inner {
             watcher: Watcher::start(queue.clone(), callers.clone(), stop.clone()),
+            registrations: Registrations::new(queue.clone(), sign_ins.clone(), config),
             registry,
             schedules,
             queue,

@@ -11,6 +11,8 @@ pub mod idempotency;
 pub mod identity;
 pub mod jobs;
 mod opaque;
+mod pace;
+pub mod registration;
 pub mod registry;
 pub mod settings;
 pub mod sign_in;

@@ -24,6 +24,8 @@ pub struct Ports {
 pub fn registry(ports: &Ports) -> Registry {
     Registry::new()
         .register::<audit_jobs::Seal>(Arc::new(ports.audit))
+        .register::<identity::DeleteTenant>(Arc::new(()))
+        .register::<identity::DeleteUser>(Arc::new(()))
         .register::<identity::Expire>(Arc::new(()))
         .register::<jobs::Change>(Arc::new(()))
         .register::<jobs::Prune>(Arc::new(ports.retention))

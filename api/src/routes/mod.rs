@@ -7,6 +7,7 @@ pub mod auth;
 pub mod health;
 pub mod jobs;
 pub mod queues;
+pub mod registration;
 pub mod schedules;
 pub mod settings;
 pub mod streams;

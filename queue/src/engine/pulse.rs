@@ -1,7 +1,7 @@
 //! Once a second: what this process would otherwise have to be told. One statement reads it all.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -39,6 +39,7 @@ struct Looks {
 struct Pulse {
     workers: Vec<Worker>,
     controls: Vec<Control>,
+    suspended: HashSet<TenantId>,
     /// An operator drains this worker.
     drained: bool,
     cancels: Vec<JobId>,
@@ -92,7 +93,7 @@ impl Engine {
         let gap = last_read.map_or(Duration::ZERO, |at| at.elapsed()).min(MOST_SILENCE);
         *last_read = Some(Instant::now());
 
-        self.set_controls(Controls::new(pulse.controls, pulse.drained));
+        self.set_controls(Controls::new(pulse.controls, pulse.suspended, pulse.drained));
         self.end_if_drained();
         for job in pulse.cancels {
             self.cancel(job);
@@ -223,6 +224,7 @@ async fn read(conn: &mut PgConnection, boot: BootId, running: &[Uuid]) -> sqlx::
                        'rate_period_ms', rate_period_ms)), '[]') from queue_controls
               where paused_at is not null or max_running is not null or rate_count is not null)
                as "controls!: Json<Vec<Control>>",
+             array(select id from tenants where not active) as "suspended!",
              exists (select from workers where boot_id = $1 and draining) as "drained!",
              array(select id from jobs where id = any($2) and boot_id = $1
                    and cancel_requested_at is not null and cancel_delivered_at is null) as "cancels!",
@@ -236,6 +238,7 @@ async fn read(conn: &mut PgConnection, boot: BootId, running: &[Uuid]) -> sqlx::
     Ok(Pulse {
         workers: row.workers.0,
         controls: row.controls.0,
+        suspended: row.suspended.into_iter().map(TenantId).collect(),
         drained: row.drained,
         cancels: row.cancels.into_iter().map(JobId).collect(),
         blocked: row.blocked,
