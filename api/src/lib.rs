@@ -19,6 +19,7 @@ pub mod idempotency;
 pub mod limit;
 pub mod openapi;
 pub mod page;
+mod permissions;
 pub mod problem;
 pub mod request;
 pub mod router;
@@ -32,6 +33,7 @@ pub mod watch;
 
 pub use self::{
     openapi::openapi_json,
+    permissions::permissions_md,
     router::router,
     serve::{serve, turn_away},
     state::{Api, Parts},

@@ -200,8 +200,8 @@ struct Profile {
 }
 
 fn permissions(caller: &Caller) -> Vec<&'static str> {
-    let held = Permission::ALL.into_iter().filter(|permission| permission.is_held_by(caller.actor()));
-    held.map(Permission::as_str).collect()
+    let held = Permission::ALL.iter().filter(|permission| permission.is_held_by(caller.actor()));
+    held.map(|permission| permission.as_str()).collect()
 }
 
 /// Oneself, with what one may

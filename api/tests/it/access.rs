@@ -10,14 +10,14 @@ use streamspace_testkit::eventually;
 
 use crate::app::{Answer, App, Person, any_id, key_of};
 
-struct Operation {
-    method: Method,
-    path: String,
+pub struct Operation {
+    pub method: Method,
+    pub path: String,
     document: Value,
 }
 
 /// What the public port answers.
-fn operations() -> Vec<Operation> {
+pub fn operations() -> Vec<Operation> {
     let document: Value = serde_json::from_str(&streamspace_api::openapi_json()).unwrap();
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -32,7 +32,7 @@ fn operations() -> Vec<Operation> {
 }
 
 impl Operation {
-    fn access(&self) -> Access {
+    pub fn access(&self) -> Access {
         match find(&self.method, &self.path) {
             Some(operation) => operation.access,
             None => panic!("{} {} needs an entry in access::OPERATIONS", self.method, self.path),
@@ -40,7 +40,7 @@ impl Operation {
     }
 
     /// The path with ids of things that exist and are ours.
-    fn path(&self, ours: &Ours) -> String {
+    pub fn path(&self, ours: &Ours) -> String {
         let id = match self.path.split('/').nth(3) {
             Some("auth") if self.path.contains("/users/") => ours.owner.clone(),
             Some("jobs") => ours.job.clone(),
@@ -58,7 +58,7 @@ impl Operation {
             .replace("{name}", "tests")
     }
 
-    fn body(&self) -> Option<Value> {
+    pub fn body(&self) -> Option<Value> {
         let schema = &self.document["requestBody"]["content"]["application/json"]["schema"]["$ref"];
         let name = schema.as_str()?.rsplit('/').next()?;
         Some(match name {
@@ -89,7 +89,7 @@ impl Operation {
         })
     }
 
-    async fn call(&self, app: &App, who: Option<&Person>, ours: &Ours) -> Answer {
+    pub async fn call(&self, app: &App, who: Option<&Person>, ours: &Ours) -> Answer {
         let path = self.path(ours);
         let mut request = match who {
             Some(who) => app.request(who, self.method.clone(), &path),
@@ -102,12 +102,12 @@ impl Operation {
     }
 }
 
-struct Ours {
-    job: String,
-    schedule: String,
-    team: String,
-    owner: String,
-    key: String,
+pub struct Ours {
+    pub job: String,
+    pub schedule: String,
+    pub team: String,
+    pub owner: String,
+    pub key: String,
 }
 
 pub fn schedule(name: &str) -> Value {
@@ -119,7 +119,7 @@ pub fn schedule(name: &str) -> Value {
     })
 }
 
-async fn ours(app: &App) -> Ours {
+pub async fn ours(app: &App) -> Ours {
     let job = app.job(&app.ours.owner).await;
     let made = app.post(&app.ours.owner, "/api/v1/schedules", schedule("ours")).await.expect(201).json();
     let team = app.post(&app.ours.owner, "/api/v1/teams", json!({ "name": "ours" })).await.expect(201).json();

@@ -161,6 +161,10 @@ impl App {
         self.execute(&format!("update api_keys set active = false where user_id = '{}'", who.id)).await;
     }
 
+    pub fn master(&self) -> &MasterKeys {
+        &self.master
+    }
+
     pub async fn set_password(&self, who: &Person) {
         self.set_password_to(who, PASSWORD).await;
     }
