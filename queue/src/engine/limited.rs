@@ -45,7 +45,6 @@ impl Engine {
         controls: &Controls,
     ) -> sqlx::Result<Option<Vec<Claimed>>> {
         let now = Instant::now();
-        claims.limits.forget_before(now);
         for queue in controls.limited_queues_after(&claims.limited_last) {
             if self.take_freed(queue) {
                 claims.limits.forget(queue);
@@ -132,7 +131,7 @@ impl Limits {
         self.closed.get(queue).is_none_or(|of| !of.contains_key(&PLATFORM) && !of.contains_key(&tenant))
     }
 
-    fn wait(&mut self, queue: &str, tenant: TenantId, until: Instant) {
+    pub(super) fn wait(&mut self, queue: &str, tenant: TenantId, until: Instant) {
         let of = self.closed.entry(queue.to_owned()).or_default();
         of.entry(tenant).and_modify(|at| *at = until.max(*at)).or_insert(until);
     }
@@ -141,7 +140,7 @@ impl Limits {
         self.closed.remove(queue);
     }
 
-    fn forget_before(&mut self, now: Instant) {
+    pub(super) fn forget_before(&mut self, now: Instant) {
         self.closed.retain(|_, of| {
             of.retain(|_, until| *until > now);
             !of.is_empty()

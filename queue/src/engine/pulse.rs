@@ -146,7 +146,7 @@ impl Engine {
         }
     }
 
-    fn set_controls(&self, controls: Controls) {
+    pub(super) fn set_controls(&self, controls: Controls) {
         let mut current = self.controls.write().expect("no panic while it was held");
         if **current != controls {
             if current.is_drained() != controls.is_drained() {
