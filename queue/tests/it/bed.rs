@@ -25,6 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 pub const SOON: Duration = Duration::from_secs(10);
 
+/// The most jobs of [`What::Wait`] that ever ran at the same time, from their effects.
+pub const OVERLAP: &str = "select coalesce(max(n), 0)::bigint from (
+    select sum(case what when 'start' then 1 else -1 end) over (order by at) as n from effects) x";
+
 pub struct Bed {
     database: Database,
     pub queue: Queue,

@@ -13,15 +13,11 @@ use streamspace_queue::{
 };
 use streamspace_testkit::{eventually, holds_for};
 
-use crate::bed::{Act, Bed, What, act, quick};
+use crate::bed::{Act, Bed, OVERLAP, What, act, quick};
 
 fn keyed(ms: u64, limit: i16) -> Act {
     Act { slots: vec![("k".into(), limit)], ..act(What::Wait(ms)) }
 }
-
-/// The most that ever ran at the same time, from the effects.
-const OVERLAP: &str = "select coalesce(max(n), 0)::bigint from (
-    select sum(case what when 'start' then 1 else -1 end) over (order by at) as n from effects) x";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_run_than_the_key_allows() {
