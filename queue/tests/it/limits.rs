@@ -78,6 +78,33 @@ async fn a_tenants_own_limit_closes_the_queue_to_no_other() {
     worker.stop().await;
 }
 
+/// Whose turn it is may have nothing any more: cancels tell no lane. The place goes to the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_lanes_without_jobs_are_offered_goes_to_one_with() {
+    let bed = Bed::new().await;
+    bed.execute(
+        "insert into queue_controls (queue, tenant_id, max_running, updated_at)
+         values ('test', '00000000-0000-0000-0000-000000000001', 1, now())",
+    )
+    .await;
+    let worker = bed.worker();
+    let holder = bed.enqueue(act(What::Wait(1_000))).await;
+    bed.becomes(holder, "running").await;
+    // More of them than the end of the holder tells of.
+    for _ in 0..30 {
+        bed.enqueue_as(TenantId::new(), act(What::Nothing), Options::default()).await;
+    }
+    let other = TenantId::new();
+    bed.enqueue_as(other, act(What::Nothing), Options::default()).await;
+    let waiting = bed.enqueue_as(other, act(What::Nothing), Options::default()).await.id;
+    let cancel = "update jobs set state = 'cancelled', fence = fence + 1, finished_at = queue.now()
+                  where state = 'queued' and id <> $1";
+    sqlx::query(cancel).bind(waiting.0).execute(bed.queue.db().pool()).await.expect("cancelled");
+    bed.becomes(holder, "succeeded").await;
+    bed.becomes(waiting, "succeeded").await;
+    worker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_that_is_raised_holds_within_a_second() {
     let bed = Bed::new().await;
