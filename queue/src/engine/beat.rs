@@ -208,10 +208,11 @@ impl Engine {
     async fn lost(&self, boot: BootId) {
         warn!(%boot, "this worker was taken for dead: it was silent for longer than its lease");
         metrics::counter!("streamspace_leases_lost_total").increment(1);
+        // In this order: what a claim brings meanwhile is stopped here, or sees that it comes too late.
+        *self.boot.write().expect("no panic while it was held") = BootId::new();
         for live in self.live() {
             live.stop(Stop::Lost);
         }
-        *self.boot.write().expect("no panic while it was held") = BootId::new();
         tokio::select! {
             () = self.register() => {}
             () = self.over.cancelled() => {}

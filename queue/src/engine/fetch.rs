@@ -11,7 +11,7 @@ use streamspace_common::{BootId, JobId};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Engine, Live, limited::Limits, slots::Line};
+use super::{Engine, Live, Stop, limited::Limits, slots::Line};
 use crate::{
     claim::{self, Claimed},
     db::{ANSWER, discard, within},
@@ -209,6 +209,12 @@ impl Engine {
             for row in &rows {
                 attempts.insert(row.id, Arc::new(Live::new(row)));
                 started.changed(row.id, row.row_version);
+            }
+            // This worker was taken for dead since it asked, and `lost` stops only what it finds here.
+            if self.boot() != boot {
+                for row in &rows {
+                    attempts[&row.id].stop(Stop::Lost);
+                }
             }
         }
         self.queue.tell(started);

@@ -13,7 +13,7 @@ use streamspace_queue::{
 };
 use streamspace_testkit::{eventually, holds_for};
 
-use crate::bed::{Act, Bed, OVERLAP, What, act, quick};
+use crate::bed::{Act, Bed, OVERLAP, SOON, What, act, quick};
 
 fn keyed(ms: u64, limit: i16) -> Act {
     Act { slots: vec![("k".into(), limit)], ..act(What::Wait(ms)) }
@@ -76,6 +76,30 @@ async fn a_job_that_waits_long_for_its_slot_starts_once() {
     assert_eq!(bed.effects(job).await, ["start", "end"]);
     assert_eq!(bed.number("select count(*) from job_slots").await, 0);
     worker.stop().await;
+}
+
+/// Its worker was taken for dead while it waited for its slot: the job is another attempt's by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_slot_comes_too_late_runs_once() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let open = slot_being_taken(&bed).await;
+    let job = bed.enqueue(keyed(40, 1)).await;
+    // Now it waits for the slot; what it sees of the job does not change any more.
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database()
+                   and wait_event_type = 'Lock' and query like '%insert into job_slots%'";
+    eventually(SOON, "it waits for its slot", async || (bed.number(waiting).await == 1).then_some(())).await;
+    bed.execute("delete from workers").await;
+    eventually(SOON, "the worker is another, and has rescued the job", async || {
+        let done = "select count(*) from workers, jobs where fence = 2";
+        (bed.number(done).await == 1).then_some(())
+    })
+    .await;
+    open.rollback().await.expect("rolled back");
+    bed.becomes(job, "succeeded").await;
+    assert_eq!(bed.effects(job).await, ["start", "end"]);
+    worker.stop().await;
+    assert_eq!(bed.number("select count(*) from job_slots").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
