@@ -95,8 +95,9 @@ async fn cancel_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u
              from target t where j.id = t.id
              returning j.id, j.state, j.boot_id, j.unique_mode, j.row_version),
            keys as (
-             delete from job_keys k using changed c
-             where c.state = 'cancelled' and c.unique_mode in (1, 2) and k.job_id = c.id)
+             delete from job_keys where (tenant_id, kind, key) in (
+               select k.tenant_id, k.kind, k.key from changed c join job_keys k on k.job_id = c.id
+               where c.state = 'cancelled' and c.unique_mode in (1, 2) for update of k skip locked))
            select id as "id: JobId", boot_id as "boot: BootId", state as "state: State", row_version from changed"#,
         ids,
         tenant,

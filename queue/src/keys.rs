@@ -89,8 +89,9 @@ pub(crate) async fn take_slots(
                from unnest($1::uuid[], $2::text[]) as b(id, key)
                where j.id = b.id and j.boot_id = $3
                returning j.id, j.state, j.unique_mode)
-             delete from job_keys k using back
-             where back.state = 'cancelled' and back.unique_mode = 2 and k.job_id = back.id",
+             delete from job_keys where (tenant_id, kind, key) in (
+               select k.tenant_id, k.kind, k.key from back join job_keys k on k.job_id = back.id
+               where back.state = 'cancelled' and back.unique_mode in (1, 2) for update of k skip locked)",
             &ids,
             &keys,
             boot.0,

@@ -85,7 +85,9 @@ impl Engine {
                  where j.id = any(array(select id from hopeless))
                  returning j.id, j.kind, j.row_version, j.unique_mode),
                keys as (
-                 delete from job_keys k using failed f where f.unique_mode in (1, 2) and k.job_id = f.id)
+                 delete from job_keys where (tenant_id, kind, key) in (
+                   select k.tenant_id, k.kind, k.key from failed f join job_keys k on k.job_id = f.id
+                   where f.unique_mode in (1, 2) for update of k skip locked))
                select id as "id: JobId", kind, row_version from failed"#,
             self.options.unknown_after.as_secs_f64(),
         )

@@ -125,6 +125,34 @@ impl Bed {
         .await
     }
 
+    /// Waits until a statement like this waits for somebody's lock.
+    pub async fn sees_waiting(&self, like: &str) {
+        eventually(SOON, format!("{like} waits"), async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+                 where datname = current_database() and wait_event_type = 'Lock' and query like $1",
+            )
+            .bind(like)
+            .fetch_one(self.queue.db().pool())
+            .await
+            .expect("read");
+            (waiting > 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Whoever wants the first slot of the key `k` waits until this is over.
+    pub async fn slot_being_taken(&self) -> sqlx::Transaction<'static, sqlx::Postgres> {
+        let mut open = self.queue.db().begin().await.expect("a transaction");
+        sqlx::query("insert into job_slots (key, slot_no, job_id, fence, boot_id) values ($1, 1, $2, 1, $2)")
+            .bind(format!("{}/k", self.tenant.0.simple()))
+            .bind(JobId::new().0)
+            .execute(&mut *open)
+            .await
+            .expect("a slot that is being taken");
+        open
+    }
+
     pub async fn effects(&self, id: JobId) -> Vec<String> {
         sqlx::query_scalar("select what from effects where job = $1 order by at")
             .bind(id.0)
@@ -179,6 +207,9 @@ pub struct Act {
     pub unique: Option<String>,
     #[serde(default)]
     pub unique_while_waiting: bool,
+    /// It has its key for so long at most.
+    #[serde(default)]
+    pub unique_for_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -238,7 +269,9 @@ impl Job for Act {
 
     fn unique(&self) -> Option<Unique> {
         let key = self.unique.clone()?;
-        Some(if self.unique_while_waiting { Unique::while_waiting(key) } else { Unique::until_finished(key) })
+        let unique =
+            if self.unique_while_waiting { Unique::while_waiting(key) } else { Unique::until_finished(key) };
+        Some(self.unique_for_ms.into_iter().map(Duration::from_millis).fold(unique, Unique::at_most))
     }
 
     async fn run(self, (): &(), attempt: &Attempt) -> Result<Done, Failure> {

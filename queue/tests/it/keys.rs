@@ -41,18 +41,6 @@ async fn no_more_run_than_the_key_allows() {
     }
 }
 
-/// Whoever wants the first slot of the key waits until this is over.
-async fn slot_being_taken(bed: &Bed) -> sqlx::Transaction<'static, sqlx::Postgres> {
-    let mut open = bed.queue.db().begin().await.expect("a transaction");
-    sqlx::query("insert into job_slots (key, slot_no, job_id, fence, boot_id) values ($1, 1, $2, 1, $2)")
-        .bind(format!("{}/k", bed.tenant.0.simple()))
-        .bind(JobId::new().0)
-        .execute(&mut *open)
-        .await
-        .expect("a slot that is being taken");
-    open
-}
-
 /// A worker that lost a claim looks for its jobs; one that it is about to start is not among them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_waits_long_for_its_slot_starts_once() {
@@ -60,7 +48,7 @@ async fn a_job_that_waits_long_for_its_slot_starts_once() {
     let worker = bed.worker();
     let first = bed.enqueue(act(What::Nothing)).await;
     bed.becomes(first, "succeeded").await;
-    let open = slot_being_taken(&bed).await;
+    let open = bed.slot_being_taken().await;
     bed.execute(
         "select pg_terminate_backend(pid) from pg_stat_activity
          where datname = current_database() and query like '%for update skip locked%' and pid <> pg_backend_pid()",
@@ -83,12 +71,10 @@ async fn a_job_that_waits_long_for_its_slot_starts_once() {
 async fn a_job_whose_slot_comes_too_late_runs_once() {
     let bed = Bed::new().await;
     let worker = bed.worker();
-    let open = slot_being_taken(&bed).await;
+    let open = bed.slot_being_taken().await;
     let job = bed.enqueue(keyed(40, 1)).await;
     // Now it waits for the slot; what it sees of the job does not change any more.
-    let waiting = "select count(*) from pg_stat_activity where datname = current_database()
-                   and wait_event_type = 'Lock' and query like '%insert into job_slots%'";
-    eventually(SOON, "it waits for its slot", async || (bed.number(waiting).await == 1).then_some(())).await;
+    bed.sees_waiting("%insert into job_slots%").await;
     bed.execute("delete from workers").await;
     eventually(SOON, "the worker is another, and has rescued the job", async || {
         let done = "select count(*) from workers, jobs where fence = 2";
@@ -201,7 +187,7 @@ async fn a_job_that_was_handed_back_waits_under_its_key_again() {
 async fn a_claim_under_way_at_a_stop_goes_back_as_it_came() {
     let bed = Bed::new().await;
     let worker = bed.worker();
-    let open = slot_being_taken(&bed).await;
+    let open = bed.slot_being_taken().await;
     let once = Options { max_attempts: Some(1), ..Options::default() };
     let job = bed.enqueue_with(keyed(40, 1), once).await.id;
     bed.becomes(job, "running").await;

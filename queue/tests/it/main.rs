@@ -9,6 +9,7 @@ mod keys;
 mod limits;
 mod lists;
 mod outcomes;
+mod overlapping;
 mod retention;
 mod schedules;
 mod transitions;
