@@ -39,8 +39,8 @@ struct Looks {
 struct Pulse {
     workers: Vec<Worker>,
     controls: Vec<Control>,
-    /// An operator drains this worker.
-    drained: bool,
+    /// Whether an operator drains this worker; unknown once it was taken for dead.
+    drained: Option<bool>,
     cancels: Vec<JobId>,
     blocked: bool,
     unknown: bool,
@@ -92,7 +92,8 @@ impl Engine {
         let gap = last_read.map_or(Duration::ZERO, |at| at.elapsed()).min(MOST_SILENCE);
         *last_read = Some(Instant::now());
 
-        self.set_controls(Controls::new(pulse.controls, pulse.drained));
+        let drained = pulse.drained.unwrap_or_else(|| self.controls().is_drained());
+        self.set_controls(Controls::new(pulse.controls, drained));
         self.end_if_drained();
         for job in pulse.cancels {
             self.cancel(job);
@@ -223,7 +224,7 @@ async fn read(conn: &mut PgConnection, boot: BootId, running: &[Uuid]) -> sqlx::
                        'rate_period_ms', rate_period_ms)), '[]') from queue_controls
               where paused_at is not null or max_running is not null or rate_count is not null)
                as "controls!: Json<Vec<Control>>",
-             exists (select from workers where boot_id = $1 and draining) as "drained!",
+             (select draining from workers where boot_id = $1) as drained,
              array(select id from jobs where id = any($2) and boot_id = $1
                    and cancel_requested_at is not null and cancel_delivered_at is null) as "cancels!",
              exists (select from jobs where state = 'blocked') as "blocked!",
