@@ -1,11 +1,15 @@
-//! Unique keys and transactions that stay open: no end of a job waits for one that takes its key over.
+//! Unique keys and transactions that overlap: no end of a job waits for one that takes its key over, and
+//! nobody takes a key away from who has just got it.
 
 use std::time::Duration;
 
 use serde_json::json;
 use streamspace_common::{Actor, JobId};
 use streamspace_queue::{
-    Options, Registry, Release, Request, Tx, WorkerOptions, control, enqueue, inspect::Scope,
+    Options, Registry, Release, Request, Tx, WorkerOptions,
+    control::{self, ControlError},
+    enqueue,
+    inspect::Scope,
 };
 use streamspace_testkit::eventually;
 
@@ -114,5 +118,49 @@ async fn a_job_that_is_cancelled_while_it_waits_for_its_slot_gives_up_its_unique
     slot.commit().await.expect("committed");
     bed.becomes(job, "cancelled").await;
     assert_eq!(bed.number(KEYS).await, 0);
+    worker.stop().await;
+}
+
+/// The job that holds the key runs, so the key is anybody's: another one gets it between the moment at
+/// which the retry finds it free and the one at which it locks it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_takes_no_key_from_a_job_that_has_just_got_it() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let failed = bed.enqueue(while_waiting(What::Permanent)).await;
+    bed.becomes(failed, "failed").await;
+    worker.stop().await;
+    let holder = bed.enqueue(while_waiting(What::Wait(60_000))).await;
+    bed.execute("update jobs set timeout_ms = 60000").await;
+    let worker = bed.worker();
+    has_begun(&bed, holder).await;
+
+    // Whoever looks for keys to lock pauses at each.
+    bed.execute(
+        "create function pause() returns boolean language plpgsql as $$ begin
+           if current_query() like '%skip locked%' then perform pg_advisory_xact_lock(1); end if;
+           return true;
+         end $$;
+         alter table job_keys rename to stored_keys;
+         create view job_keys as select * from stored_keys where pause()",
+    )
+    .await;
+    let mut pausing = bed.queue.db().begin().await.expect("a transaction");
+    sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *pausing).await.expect("locked");
+    let retrying = tokio::spawn({
+        let mut tx = begin(&bed);
+        let scope = Scope::Tenant(bed.tenant);
+        async move { control::retry(&mut tx, scope, failed).await }
+    });
+    bed.sees_waiting("%left join jobs holder%").await;
+    let later = Options { delay: Some(Duration::from_secs(60)), ..Options::default() };
+    let next = bed.enqueue_with(while_waiting(What::Nothing), later).await;
+    assert!(!next.duplicate);
+    pausing.rollback().await.expect("unlocked");
+    let refused = retrying.await.expect("no panic");
+    assert!(
+        matches!(refused, Err(ControlError::KeyHeld { holder: Some(id) }) if id == next.id),
+        "{refused:?}"
+    );
     worker.stop().await;
 }
