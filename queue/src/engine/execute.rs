@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::json;
+use sqlx::PgConnection;
 use streamspace_common::{Actor, Creator, Role};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     attempt::{Attempt, Hold},
     claim::Claimed,
-    db::{ANSWER, within},
+    db::ANSWER,
     keys,
     notice::Notices,
     outcome::{Done, Failure},
@@ -93,11 +94,9 @@ impl Engine {
     async fn actor(&self, kind: &dyn Kind, claimed: &Claimed) -> sqlx::Result<Option<Actor>> {
         let behind = claimed.user.map(Behind::Person).or(claimed.key.map(Behind::Key));
         if let (true, Some(behind)) = (kind.for_a_person(), behind) {
-            let actor = within(ANSWER, async {
-                let mut conn = self.queue.read().await?;
-                self.rights.actor(&mut conn, claimed.tenant, behind).await
-            });
-            let actor = actor.await?;
+            let look_up =
+                async |conn: &mut PgConnection| self.rights.actor(conn, claimed.tenant, behind).await;
+            let actor = self.queue.db().read_within(ANSWER, look_up).await?;
             return Ok(actor.map(|actor| Actor {
                 by: Creator::Job(claimed.id),
                 user: claimed.user,

@@ -122,7 +122,7 @@ impl Engine {
             self.queue.tell(notices);
         }
         if pulse.unknown {
-            self.give_up_unknown().await?;
+            self.give_up_unknown(&mut *conn).await?;
         }
         if pulse.blocked && Instant::now() >= not_before.stuck {
             let began = Instant::now();
