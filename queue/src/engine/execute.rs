@@ -63,6 +63,10 @@ impl Engine {
             Ok(None) => return self.without_rights(run),
             Err(error) => return self.conclude(run, kind.as_ref(), Ending::Returned(Err(error.into()))),
         };
+        if run.live.stopped().is_some() {
+            // While its rights were looked up.
+            return self.conclude(run, kind.as_ref(), Ending::Dropped);
+        }
         let span = tracing::info_span!(
             "job", job.id = %run.claimed.id, job.kind = %run.claimed.kind, job.attempt = run.claimed.attempt,
             tenant = %run.claimed.tenant, request.id = run.claimed.request_id.as_deref(),

@@ -74,11 +74,11 @@ impl Bed {
     }
 
     pub fn worker_of(&self, queue: Queue, registry: Registry, options: WorkerOptions) -> Running {
-        let stop = CancellationToken::new();
-        let handlers = tokio::runtime::Handle::current();
-        let task =
-            tokio::spawn(run_worker(queue, registry, Arc::new(Everybody), options, handlers, stop.clone()));
-        Running { stop, task }
+        start(queue, registry, Arc::new(Everybody), options)
+    }
+
+    pub fn worker_that_asks(&self, rights: Arc<dyn Rights>, registry: Registry) -> Running {
+        start(self.queue.clone(), registry, rights, quick())
     }
 
     pub async fn enqueue(&self, job: impl Job) -> JobId {
@@ -160,6 +160,13 @@ impl Bed {
             .await
             .expect("effects")
     }
+}
+
+fn start(queue: Queue, registry: Registry, rights: Arc<dyn Rights>, options: WorkerOptions) -> Running {
+    let stop = CancellationToken::new();
+    let handlers = tokio::runtime::Handle::current();
+    let task = tokio::spawn(run_worker(queue, registry, rights, options, handlers, stop.clone()));
+    Running { stop, task }
 }
 
 fn connect(url: &str, release: Release) -> Queue {
@@ -395,7 +402,7 @@ async fn wait_for_event(attempt: &Attempt, event: String, timeout_ms: u64) -> Re
     Err(Failure::Park { event, timeout: Duration::from_millis(timeout_ms) })
 }
 
-async fn effect(attempt: &Attempt, what: &str) -> Result<(), Failure> {
+pub async fn effect(attempt: &Attempt, what: &str) -> Result<(), Failure> {
     let mut tx = attempt.begin();
     insert(tx.conn().await?, attempt.id(), what).await?;
     tx.commit().await?;

@@ -11,6 +11,7 @@ mod lists;
 mod outcomes;
 mod overlapping;
 mod retention;
+mod rights;
 mod schedules;
 mod transitions;
 mod waiting;
