@@ -10,6 +10,7 @@ use streamspace_queue::{
     control::{self, ControlError},
     enqueue,
     inspect::Scope,
+    notice::Lane,
 };
 use streamspace_testkit::eventually;
 
@@ -118,6 +119,46 @@ async fn a_job_that_is_cancelled_while_it_waits_for_its_slot_gives_up_its_unique
     slot.commit().await.expect("committed");
     bed.becomes(job, "cancelled").await;
     assert_eq!(bed.number(KEYS).await, 0);
+    worker.stop().await;
+}
+
+/// Such a job is passed by when its slot is freed, or when its event woke it, as long as the transaction
+/// is open; the sweeps that find it are not what is waited for here.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_kept_a_job_waiting_tells_of_all_that_it_may_have_missed() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let parked = bed.enqueue(while_waiting(What::Park { timeout_ms: 60_000 })).await;
+    bed.becomes(parked, "parked").await;
+    let slots = vec![("k".to_owned(), 1)];
+    let holder = bed.enqueue(Act { slots: slots.clone(), ..act(What::Wait(1_000)) }).await;
+    has_begun(&bed, holder).await;
+    let blocked = Act { unique: Some("b".into()), slots, ..while_waiting(What::Nothing) };
+    let behind = bed.enqueue(blocked.clone()).await;
+    assert_eq!(bed.state(behind).await, "blocked");
+
+    let mut open = begin(&bed);
+    for (duplicate, first) in [(blocked, behind), (while_waiting(What::Nothing), parked)] {
+        assert_eq!(enqueue(&mut open, duplicate).await.expect("enqueued").id, first);
+    }
+    bed.becomes(holder, "succeeded").await;
+    let mut event = begin(&bed);
+    sqlx::query("insert into effects (job, what) values (gen_random_uuid(), 'event')")
+        .execute(event.conn().await.expect("a connection"))
+        .await
+        .expect("inserted");
+    event.happened("it");
+    event.commit().await.expect("committed");
+    bed.becomes(parked, "queued").await;
+
+    let told = open.notices();
+    let lane = Lane { name: "test".into(), tenant: bed.tenant };
+    assert!(told.claimable.contains_key(&lane) && told.due.is_some());
+    assert!(told.unblock.contains(&format!("{}/k", bed.tenant.0.simple())));
+    open.commit().await.expect("committed");
+    for job in [parked, behind] {
+        bed.becomes(job, "succeeded").await;
+    }
     worker.stop().await;
 }
 
