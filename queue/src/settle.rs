@@ -32,9 +32,8 @@ pub(crate) struct Settled {
 /// Completes jobs and releases their slots and keys. A unique key that somebody has locked is being
 /// taken over: it is left to them.
 ///
-/// The join on the primary key is written out as one probe a row: with a bare `state = 'running'`
-/// the planner may walk the wrong partial index, and on a young table without statistics it may
-/// read it whole.
+/// Found by the primary key and the fence alone: with a bare `state = 'running'` the planner may walk
+/// the wrong partial index.
 pub(crate) async fn finish(conn: &mut PgConnection, jobs: &[Finish]) -> sqlx::Result<Settled> {
     let ids: Vec<Uuid> = jobs.iter().map(|job| job.job.0).collect();
     let fences: Vec<i64> = jobs.iter().map(|job| job.fence).collect();
