@@ -53,6 +53,7 @@ impl Engine {
         let mut scan_after = Instant::now();
         let mut not_before = Looks { orphans: Instant::now(), stuck: Instant::now() };
         let mut scanned: Option<Lane> = None;
+        let mut idle_since: Option<Instant> = None;
         loop {
             let pulse = self.queue.db().direct_within(ANSWER, async |conn| {
                 self.pulse_once(conn, &mut seen, &mut last_read, &mut not_before).await
@@ -64,6 +65,7 @@ impl Engine {
                     warn!(%error, "the pulse could not read the database");
                 }
             }
+            self.end_if_drained(&mut idle_since);
             if Instant::now() >= scan_after {
                 let began = Instant::now();
                 if let Err(error) = self.scan_lanes(&mut scanned).await {
@@ -94,7 +96,6 @@ impl Engine {
 
         let drained = pulse.drained.unwrap_or_else(|| self.controls().is_drained());
         self.set_controls(Controls::new(pulse.controls, drained));
-        self.end_if_drained();
         for job in pulse.cancels {
             self.cancel(job);
         }
@@ -135,14 +136,16 @@ impl Engine {
         Ok(())
     }
 
-    /// A drain can be taken back as long as something runs.
-    fn end_if_drained(&self) {
-        if self.options.stays {
+    /// A drain can be taken back as long as something runs. Abandoned handlers hold their slots by this
+    /// worker's row, so they are waited for, but no longer than a stop waits for jobs: some never end.
+    fn end_if_drained(&self, idle_since: &mut Option<Instant>) {
+        let idle = self.attempts.lock().expect("no panic while it was held").is_empty();
+        if self.options.stays || !idle || !self.controls().is_drained() {
+            *idle_since = None;
             return;
         }
-        let idle = self.attempts.lock().expect("no panic while it was held").is_empty();
-        // Abandoned handlers hold their slots by this worker's row.
-        if idle && self.abandoned.load(Ordering::Acquire) == 0 && self.controls().is_drained() {
+        let waited = idle_since.get_or_insert_with(Instant::now).elapsed();
+        if self.abandoned.load(Ordering::Acquire) == 0 || waited >= self.options.shutdown_timeout {
             self.draining.cancel();
         }
     }
@@ -242,4 +245,23 @@ async fn read(conn: &mut PgConnection, boot: BootId, running: &[Uuid]) -> sqlx::
         blocked: row.blocked,
         unknown: row.unknown,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WorkerOptions;
+
+    #[tokio::test]
+    async fn a_drain_waits_for_abandoned_handlers_but_not_for_ever() {
+        let engine = Engine::bare(WorkerOptions::default());
+        engine.set_controls(Controls::new(Vec::new(), true));
+        engine.abandoned.store(1, Ordering::Release);
+        let mut idle_since = None;
+        engine.end_if_drained(&mut idle_since);
+        assert!(idle_since.is_some() && !engine.draining.is_cancelled());
+        idle_since = Instant::now().checked_sub(engine.options.shutdown_timeout);
+        engine.end_if_drained(&mut idle_since);
+        assert!(engine.draining.is_cancelled());
+    }
 }
