@@ -122,7 +122,6 @@ impl Engine {
         info!(job.id = %run.claimed.id, "cancelled: whoever it acts for may no longer act");
         let error = Some(run.error("rights", "whoever this job acts for may no longer act in this tenant"));
         let end = run.end(Verdict::Cancelled, error);
-        self.finished(&run, "cancelled");
         self.ended(&run.claimed, run.started.elapsed());
         self.settle(Ack::End(end));
     }
@@ -174,7 +173,6 @@ impl Engine {
                     Some((_, message)) => warn!(%outcome, "ended after {took:?}: {message}"),
                     None => info!(%outcome, "ended after {took:?}"),
                 }
-                self.finished(&run, outcome);
                 let error = error.map(|(kind, message)| run.error(kind, &message));
                 let mut end = run.end(verdict, error);
                 if task.is_some() {
@@ -212,7 +210,7 @@ impl Engine {
         self.settle(ack);
     }
 
-    pub(super) fn finished(&self, run: &Run, outcome: &'static str) {
+    fn finished(&self, run: &Run, outcome: &'static str) {
         metrics::counter!("streamspace_jobs_total", "kind" => run.claimed.kind.clone(), "outcome" => outcome)
             .increment(1);
     }
@@ -301,6 +299,7 @@ impl Run {
             warning: None,
             progress: self.live.hold.take_progress(),
             keep_slots: false,
+            kind: Some(self.claimed.kind.clone()),
         }
     }
 }

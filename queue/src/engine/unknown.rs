@@ -38,9 +38,6 @@ impl Engine {
         let error = (verdict == Verdict::Failed)
             .then(|| run.error("unknown_kind", &format!("no worker knows the kind {kind}")));
         let end = run.end(verdict, error);
-        if verdict == Verdict::Failed {
-            self.finished(&run, "failed");
-        }
         self.ended(&run.claimed, run.started.elapsed());
         self.settle(Ack::End(end));
     }
