@@ -16,6 +16,7 @@ use streamspace_domain::{
 
 use crate::{
     caller::Caller,
+    limit::Subject,
     problem::ApiError,
     request::{self, Asked},
     state::Api,
@@ -33,7 +34,10 @@ pub struct Operation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// To everybody, counted against the limit of the address that asks.
     Public,
+    /// To everybody at any time: balancers ask for health, and documents are read once.
+    Open,
     Needs {
         permission: Permission,
         /// The area that a key's scopes must open; `None` where the operation only passes on rights
@@ -67,8 +71,12 @@ const fn keys(method: &'static str, path: &'static str) -> Operation {
     needs(method, path, Some("api-keys"), Permission::ApiKeysOwn)
 }
 
-const fn public(path: &'static str) -> Operation {
-    Operation { method: "GET", path, access: Access::Public, streams: false }
+const fn public(method: &'static str, path: &'static str) -> Operation {
+    Operation { method, path, access: Access::Public, streams: false }
+}
+
+const fn open(path: &'static str) -> Operation {
+    Operation { access: Access::Open, ..public("GET", path) }
 }
 
 const fn stream(path: &'static str, area: &'static str, permission: Permission) -> Operation {
@@ -77,12 +85,12 @@ const fn stream(path: &'static str, area: &'static str, permission: Permission) 
 
 /// Every operation there is. One that is missing here is closed to everybody.
 pub const OPERATIONS: &[Operation] = &[
-    public("/"),
-    public("/health"),
-    public("/api/openapi.json"),
-    public("/api/docs"),
-    public("/api/docs/"),
-    public("/api/docs/{*rest}"),
+    public("GET", "/"),
+    open("/health"),
+    open("/api/openapi.json"),
+    open("/api/docs"),
+    open("/api/docs/"),
+    open("/api/docs/{*rest}"),
     jobs("GET", "/api/v1/jobs", Permission::JobsRead),
     jobs("GET", "/api/v1/jobs/stats", Permission::JobsManage),
     jobs("POST", "/api/v1/jobs/retry", Permission::JobsManage),
@@ -162,13 +170,15 @@ pub fn is_stream(path: &str) -> bool {
     OPERATIONS.iter().any(|operation| operation.streams && matches(operation.path))
 }
 
-/// Lets in whoever may come: tells who it is, counts it against the key's hour, and asks for scope
-/// and permission. What a caller may *see* is decided by each operation.
+/// Lets in whoever may come: tells who it is, counts it against their limit, and asks for scope and
+/// permission. What a caller may *see* is decided by each operation.
 pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let operation = route.and_then(|route| find(request.method(), route.as_str()));
-    if operation.is_some_and(|operation| operation.access == Access::Public) {
-        return next.run(request).await;
+    match operation.map(|operation| operation.access) {
+        Some(Access::Public) => return public_answer(&api, request, next).await,
+        Some(Access::Open) => return next.run(request).await,
+        Some(Access::Needs { .. }) | None => {}
     }
     let checked = match request::soon(authenticate(&api, &mut request, operation)).await.flatten() {
         Ok(checked) => checked,
@@ -177,8 +187,8 @@ pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> R
         Err(refused) => return refused.into_response(),
     };
     let asked = Asked { tenant: checked.actor.tenant, user: checked.actor.user, key: Some(checked.key) };
-    let standing = api.limits.take(checked.key, checked.hourly_limit);
-    let mut response = if !standing.allowed {
+    let standing = api.limits.take(Subject::Key { id: checked.key, hourly: checked.hourly_limit });
+    let mut response = if !standing.is_allowed() {
         standing.refusal().into_response()
     } else if let Err(refused) = operation.map_or(Ok(()), |operation| authorise(&checked, operation)) {
         refused.into_response()
@@ -191,6 +201,19 @@ pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> R
     };
     standing.write(response.headers_mut());
     response.extensions_mut().insert(asked);
+    response
+}
+
+/// What nobody needs to be known for is counted by address.
+async fn public_answer(api: &Api, request: Request, next: Next) -> Response {
+    let address = request.extensions().get::<streamspace_queue::Request>().and_then(|request| request.address);
+    let Some(address) = address else { return next.run(request).await };
+    let standing = api.limits.take(Subject::Address(address));
+    let mut response = match standing.is_allowed() {
+        true => next.run(request).await,
+        false => standing.refusal().into_response(),
+    };
+    standing.write(response.headers_mut());
     response
 }
 

@@ -3,12 +3,19 @@
 use std::{ops::Deref, sync::Arc};
 
 use streamspace_admin::Checks;
-use streamspace_common::{Config, config::Networks};
+use streamspace_common::{
+    Config,
+    config::{Networks, Origins},
+};
 use streamspace_domain::{api_keys::Keys, settings};
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
-use crate::{calls::Calls, limit::HourlyLimits, watch::Watcher};
+use crate::{
+    calls::Calls,
+    limit::{self, Limits},
+    watch::Watcher,
+};
 
 /// What the API is made of.
 pub struct Parts {
@@ -32,7 +39,7 @@ pub struct Inner {
     pub(crate) schedules: Schedules,
     pub(crate) checks: Checks,
     pub(crate) keys: Keys,
-    pub(crate) limits: HourlyLimits,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) settings: settings::Defaults,
     /// Requests an hour of a key that is made without a limit.
     pub(crate) key_limit: u32,
@@ -40,6 +47,9 @@ pub struct Inner {
     pub(crate) watcher: Watcher,
     pub(crate) body_limit: usize,
     pub(crate) trusted_proxies: Option<Networks>,
+    pub(crate) cors_origins: Option<Origins>,
+    /// Clients reach us by TLS, as far as the configuration knows.
+    pub(crate) over_tls: bool,
     pub(crate) stop: CancellationToken,
 }
 
@@ -51,10 +61,14 @@ impl Deref for Api {
 }
 
 impl Api {
-    /// Needs a runtime: the watcher starts with it and ends with `stop`.
+    /// Needs a runtime: the watcher and the sharing of limits start with it and end with `stop`.
     pub fn new(config: &Config, parts: Parts) -> Self {
         let Parts { queue, registry, schedules, checks, stop } = parts;
         let keys = Keys::new(queue.clone());
+        let limits = Arc::new(Limits::new(&config.limits));
+        if let Some(redis) = config.redis.url.clone() {
+            tokio::spawn(limit::share(limits.clone(), redis, stop.clone()));
+        }
         Self(Arc::new(Inner {
             watcher: Watcher::start(queue.clone(), keys.clone(), stop.clone()),
             registry,
@@ -62,11 +76,13 @@ impl Api {
             queue,
             checks,
             keys,
-            limits: HourlyLimits::default(),
+            limits,
             settings: config.into(),
             key_limit: config.limits.api_key_per_hour,
             calls: Calls::default(),
             trusted_proxies: config.server.trusted_proxies.clone(),
+            cors_origins: config.server.cors_origins.clone(),
+            over_tls: config.server.is_over_tls(),
             body_limit: config.server.body_limit.as_usize(),
             stop,
         }))
