@@ -206,7 +206,8 @@ pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> R
 
 /// What nobody needs to be known for is counted by address.
 async fn public_answer(api: &Api, request: Request, next: Next) -> Response {
-    let address = request.extensions().get::<streamspace_queue::Request>().and_then(|request| request.address);
+    let address =
+        request.extensions().get::<streamspace_queue::Request>().and_then(|request| request.address);
     let Some(address) = address else { return next.run(request).await };
     let standing = api.limits.take(Subject::Address(address));
     let mut response = match standing.is_allowed() {

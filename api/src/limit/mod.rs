@@ -17,13 +17,16 @@ use std::{
 use streamspace_common::{ApiKeyId, UserId, config::LimitsConfig};
 
 pub(crate) use self::standing::{LIMIT, POLICY};
-pub use self::{share::share, standing::Standing};
 use self::windows::{Untold, Windows};
+pub use self::{share::share, standing::Standing};
 
 /// Whose requests are counted together.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject {
-    Key { id: ApiKeyId, hourly: u32 },
+    Key {
+        id: ApiKeyId,
+        hourly: u32,
+    },
     /// Somebody who came without a key.
     User(UserId),
     /// Whoever that is.

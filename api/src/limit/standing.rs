@@ -42,7 +42,9 @@ impl Standing {
             Kind::Key => format!("this key may make {limit} requests an hour, and has"),
             Kind::User => format!("you may make {limit} requests a minute, and have"),
             Kind::Address => {
-                format!("who is not signed in may make {limit} requests a minute from one address, and they were made")
+                format!(
+                    "who is not signed in may make {limit} requests a minute from one address, and they were made"
+                )
             }
         };
         ApiError::too_many("rate-limited", "Too many requests", detail, self.resets_in)

@@ -100,7 +100,8 @@ impl Windows {
         for n in 0..SHARDS {
             let room = most - untold.len();
             let windows = lock(&self.shards[first.wrapping_add(n) % SHARDS]);
-            let found = windows.iter().filter(|(_, window)| window.own != window.told && !window.is_over(now));
+            let found =
+                windows.iter().filter(|(_, window)| window.own != window.told && !window.is_over(now));
             untold.extend(found.take(room).map(|(&subject, window)| Untold {
                 subject,
                 window: window.id,

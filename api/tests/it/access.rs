@@ -146,7 +146,9 @@ async fn nobody_gets_in_but_where_everybody_may() {
     for operation in operations() {
         let answer = operation.call(&app, None, &ours).await;
         match operation.access() {
-            Access::Public | Access::Open => assert_eq!(answer.status, 200, "{}: {}", operation.path, answer.text),
+            Access::Public | Access::Open => {
+                assert_eq!(answer.status, 200, "{}: {}", operation.path, answer.text)
+            }
             Access::Needs { .. } => {
                 let answer = answer.problem(401, "unauthenticated");
                 assert_eq!(answer.header("www-authenticate"), "Bearer");

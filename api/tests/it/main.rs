@@ -6,9 +6,11 @@ mod audit;
 
 mod access;
 mod api_keys;
+mod cors;
 mod document;
 mod edges;
 mod idempotency;
+mod limits;
 mod lists;
 mod settings;
 mod sockets;

@@ -71,7 +71,10 @@ mod tests {
     fn origins_are_written_as_browsers_write_them() {
         for (text, shown) in [
             ("https://app.example.com", "https://app.example.com"),
-            ("HTTPS://App.Example.com:443, http://localhost:3000", "https://app.example.com,http://localhost:3000"),
+            (
+                "HTTPS://App.Example.com:443, http://localhost:3000",
+                "https://app.example.com,http://localhost:3000",
+            ),
             ("http://[::1]:8080", "http://[::1]:8080"),
             ("https://bücher.example", "https://xn--bcher-kva.example"),
             (" * ", "*"),

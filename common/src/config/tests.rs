@@ -202,7 +202,8 @@ fn a_limit_lets_something_through() {
 
 #[test]
 fn origins_are_told_in_a_file_or_in_one_text() {
-    let (_folder, path) = file("c.toml", "[server]\ncors_origins = [\"https://a.example\", \"http://b:3000\"]\n");
+    let (_folder, path) =
+        file("c.toml", "[server]\ncors_origins = [\"https://a.example\", \"http://b:3000\"]\n");
     let config = Config::load(&Sources { file: Some(path), ..Default::default() }).expect("good");
     assert_eq!(config.server.cors_origins, "https://a.example,http://b:3000".parse().ok());
     let found = problems(&environment(&[("STREAMSPACE_SERVER_CORS_ORIGINS", "https://a.example,*")]));
