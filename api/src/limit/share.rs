@@ -16,10 +16,10 @@ use super::{Kind, Limits, windows::Untold};
 
 const EVERY: Duration = Duration::from_millis(100);
 /// Windows that one round tells of; the others have their turn in the next ones. A flood from ever
-/// new addresses so costs Redis 100 MB a process at worst, until the minute is over.
-const MOST: usize = 1_000;
-/// Windows of one script: Redis does nothing else for about a millisecond.
-const AT_ONCE: usize = 250;
+/// new addresses so costs Redis 60 MB a process at worst, until the minute is over.
+const MOST: usize = 500;
+/// Windows of one script: Redis does nothing else for half a millisecond.
+const AT_ONCE: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_millis(500);
 
