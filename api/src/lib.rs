@@ -12,6 +12,7 @@
 
 pub mod access;
 mod address;
+pub mod browser;
 pub mod caller;
 mod calls;
 mod cors;
@@ -27,6 +28,7 @@ pub mod routes;
 pub mod serve;
 pub mod socket;
 pub mod state;
+mod used;
 pub mod view;
 pub mod watch;
 

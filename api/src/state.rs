@@ -4,16 +4,18 @@ use std::{ops::Deref, sync::Arc};
 
 use streamspace_admin::Checks;
 use streamspace_common::{
-    Config,
+    Config, MasterKeys,
     config::{Networks, Origins},
 };
-use streamspace_domain::{api_keys::Keys, settings};
+use streamspace_domain::{callers::Callers, settings, sign_in::SignIns};
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    browser::Site,
     calls::Calls,
     limit::{self, Limits},
+    used::Used,
     watch::Watcher,
 };
 
@@ -25,6 +27,8 @@ pub struct Parts {
     /// …and which of them can be scheduled.
     pub schedules: Schedules,
     pub checks: Checks,
+    /// What opens the secrets that are stored.
+    pub master: MasterKeys,
     /// From then on no new requests are taken, and streams end.
     pub stop: CancellationToken,
 }
@@ -38,7 +42,10 @@ pub struct Inner {
     pub(crate) registry: Registry,
     pub(crate) schedules: Schedules,
     pub(crate) checks: Checks,
-    pub(crate) keys: Keys,
+    pub(crate) callers: Callers,
+    pub(crate) sign_ins: SignIns,
+    pub(crate) used: Used,
+    pub(crate) site: Site,
     pub(crate) limits: Arc<Limits>,
     pub(crate) settings: settings::Defaults,
     /// Requests an hour of a key that is made without a limit.
@@ -63,19 +70,23 @@ impl Deref for Api {
 impl Api {
     /// Needs a runtime: the watcher and the sharing of limits start with it and end with `stop`.
     pub fn new(config: &Config, parts: Parts) -> Self {
-        let Parts { queue, registry, schedules, checks, stop } = parts;
-        let keys = Keys::new(queue.clone());
+        let Parts { queue, registry, schedules, checks, master, stop } = parts;
+        let sign_ins = SignIns::new(queue.clone(), master, config);
+        let callers = Callers::new(queue.clone(), sign_ins.tokens().clone(), config.auth.mfa_required);
         let limits = Arc::new(Limits::new(&config.limits));
         if let Some(redis) = config.redis.url.clone() {
             tokio::spawn(limit::share(limits.clone(), redis, stop.clone()));
         }
         Self(Arc::new(Inner {
-            watcher: Watcher::start(queue.clone(), keys.clone(), stop.clone()),
+            watcher: Watcher::start(queue.clone(), callers.clone(), stop.clone()),
             registry,
             schedules,
             queue,
             checks,
-            keys,
+            callers,
+            sign_ins,
+            used: Used::default(),
+            site: Site::of(config),
             limits,
             settings: config.into(),
             key_limit: config.limits.api_key_per_hour,

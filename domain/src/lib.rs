@@ -6,11 +6,14 @@
 
 pub mod api_keys;
 pub mod audit;
+pub mod callers;
 pub mod idempotency;
 pub mod identity;
 pub mod jobs;
+mod opaque;
 pub mod registry;
 pub mod settings;
+pub mod sign_in;
 pub mod teams;
 pub mod tickets;
 

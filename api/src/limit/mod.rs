@@ -1,4 +1,4 @@
-//! How much anybody may ask for in a time: a key in an hour, a person who came without one in a
+//! How much anybody may ask for in a time: a key in an hour, a person with all their sign-ins in a
 //! minute, an address that is nobody's yet in a minute.
 //!
 //! Each process counts for itself and decides at once. With Redis the processes tell each other what
@@ -27,7 +27,7 @@ pub enum Subject {
         id: ApiKeyId,
         hourly: u32,
     },
-    /// Somebody who came without a key.
+    /// Somebody who signed in.
     User(UserId),
     /// Whoever that is.
     Address(IpAddr),

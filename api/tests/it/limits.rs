@@ -7,17 +7,21 @@ use std::{
 };
 
 use futures::future::join;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
 use streamspace_common::{
     Config,
     config::{LimitsConfig, RedisConfig, ServerConfig},
 };
 use streamspace_testkit::{Proxy, Redis, eventually};
 
-use crate::app::{Answer, App, Person};
+use crate::{
+    app::{Answer, App, PASSWORD, Person},
+    sign_in::{cheap, login},
+};
 
 /// Open to everybody and counted by address.
-const PUBLIC: &str = "/";
+const PUBLIC: &str = "/.well-known/jwks.json";
 /// Counted against a key, and no work.
 const NOWHERE: &str = "/api/v1/nowhere";
 const A_WHILE: Duration = Duration::from_secs(30);
@@ -53,10 +57,64 @@ async fn an_address_has_its_minute() {
     assert_eq!(refused.header("ratelimit"), format!("\"minute\";r=0;t={after}"));
     // Whoever is known has a limit of their own, and what is always open stays so.
     app.get(&app.ours.user, "/api/v1/jobs").await.expect(200);
-    for path in ["/health", "/api/openapi.json", "/api/docs/"] {
+    for path in ["/", "/health", "/api/v1/auth/health", "/api/openapi.json", "/api/docs/"] {
         let answer = Answer::of(app.anonymous(Method::GET, path)).await.expect(200);
         assert_eq!(answer.header("ratelimit"), "", "{path}");
     }
+}
+
+#[tokio::test]
+async fn attempts_to_sign_in_are_counted_by_address_whatever_comes_of_them() {
+    let app = App::start_with(Config { auth: cheap().auth, ..per_address(3) }).await;
+    app.set_password(&app.ours.user).await;
+    let body =
+        |password: &str| json!({ "email": app.ours.user.email, "password": password, "tenant": "ours" });
+    let signed_in = login(&app, body(PASSWORD)).await.expect(200);
+    assert!(signed_in.header("ratelimit").starts_with("\"minute\";r=2;"), "{:?}", signed_in.headers);
+    login(&app, body("a guess")).await.problem(401, "unauthenticated");
+    let refresh = || {
+        let body = json!({ "refreshToken": signed_in.json()["refreshToken"] });
+        Answer::of(app.anonymous(Method::POST, "/api/v1/auth/refresh").json(&body))
+    };
+    refresh().await.expect(200);
+    refresh().await.problem(429, "rate-limited");
+    let refused = login(&app, body(PASSWORD)).await.problem(429, "rate-limited");
+    assert!(refused.header("ratelimit").starts_with("\"minute\";r=0;"), "{:?}", refused.headers);
+    // What was refused was not looked at: the token that came a second time has ended nothing.
+    assert_eq!(app.count("select count(*) from audit where action = 'sign_ins.reuse'").await, 0);
+}
+
+#[tokio::test]
+async fn a_person_has_one_minute_for_all_their_sign_ins_and_each_key_its_hour() {
+    let limits = LimitsConfig { user_per_minute: 4, ..Default::default() };
+    let app = App::start_with(Config { limits, ..cheap() }).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let body = json!({ "email": who.email, "password": PASSWORD, "tenant": who.slug });
+    let tokens = [login(&app, body.clone()).await, login(&app, body.clone()).await]
+        .map(|answer| answer.json()["accessToken"].as_str().unwrap().to_owned());
+    let ours = format!("http://{}", app.address);
+    let page = app.anonymous(Method::POST, "/api/v1/auth/login").header("origin", ours).json(&body);
+    let cookie =
+        Answer::of(page).await.expect(200).header("set-cookie").split(';').next().unwrap().to_owned();
+    let jobs = || app.anonymous(Method::GET, "/api/v1/jobs");
+    let ways: [&dyn Fn() -> RequestBuilder; 3] =
+        [&|| jobs().bearer_auth(&tokens[0]), &|| jobs().bearer_auth(&tokens[1]), &|| {
+            jobs().header("cookie", &cookie)
+        }];
+    for (left, way) in [3, 2, 1].into_iter().zip(ways) {
+        let answer = Answer::of(way()).await.expect(200);
+        assert_eq!(answer.header("ratelimit-policy"), "\"minute\";q=4;w=60");
+        assert!(answer.header("ratelimit").starts_with(&format!("\"minute\";r={left};")));
+    }
+    // An answer that refuses counts too.
+    Answer::of(app.anonymous(Method::GET, "/api/v1/audit").bearer_auth(&tokens[0])).await.expect(403);
+    for way in ways {
+        let refused = Answer::of(way()).await.problem(429, "rate-limited");
+        let after = refused.header("retry-after").parse::<u64>().unwrap();
+        assert!((1..=60).contains(&after), "{after}");
+    }
+    app.get(who, "/api/v1/jobs").await.expect(200);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod idempotency;
 mod limits;
 mod lists;
 mod settings;
+mod sign_in;
 mod sockets;
 mod strings;
 mod teams;

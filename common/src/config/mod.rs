@@ -62,7 +62,7 @@ section! {
     "limits" => LimitsConfig {
         /// Requests an hour of an API key that has no limit of its own.
         api_key_per_hour: u32 = 10_000;
-        /// Requests a minute of a person who came without a key.
+        /// Requests a minute of a person who signed in, over all their sign-ins.
         user_per_minute: u32 = 600;
         /// Requests a minute of an address, or of an IPv6 network `/64`, to operations that are open to everybody; health and documents are not counted.
         address_per_minute: u32 = 60;
