@@ -12,6 +12,7 @@ mod edges;
 mod idempotency;
 mod limits;
 mod lists;
+mod mfa;
 mod settings;
 mod sign_in;
 mod sockets;
