@@ -38,7 +38,7 @@ pub fn permissions_md() -> String {
     text.push_str("\n## Operations\n\n| operation | needs | scope of a key |\n|---|---|---|\n");
     for operation in OPERATIONS.iter().filter(|operation| !operation.path.starts_with("/api/docs/")) {
         let (needs, scope) = match operation.access {
-            Access::Public => ("–".to_owned(), "–".to_owned()),
+            Access::Public | Access::Unlimited => ("–".to_owned(), "–".to_owned()),
             Access::Needs { permission, area } => {
                 let act = if operation.method == "GET" { "read" } else { "write" };
                 let scope = area.map_or_else(|| "–".to_owned(), |area| format!("`{area}.{act}`"));

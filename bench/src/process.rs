@@ -12,7 +12,10 @@ use axum::{
 use http::StatusCode;
 use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts, view};
-use streamspace_common::{Config, JobId, MasterKeys, config::JobsConfig};
+use streamspace_common::{
+    Config, JobId, MasterKeys,
+    config::{JobsConfig, LimitsConfig},
+};
 use streamspace_domain::Ports;
 use streamspace_queue::{
     Db, DbOptions, Listen, Queue, QueueOptions, Release,
@@ -132,7 +135,9 @@ async fn serve_api(url: &str) -> Result<()> {
         master: MasterKeys::generate(),
         stop: CancellationToken::new(),
     };
-    let api = Api::new(&Config::default(), parts);
+    let limits =
+        LimitsConfig { user_per_minute: u32::MAX, address_per_minute: u32::MAX, ..Default::default() };
+    let api = Api::new(&Config { limits, ..Config::default() }, parts);
     Ok(streamspace_api::serve(listen().await?, api).await?)
 }
 

@@ -96,7 +96,11 @@ impl App {
 
     /// Another process of the same installation: it hears of this one's changes by NOTIFY only.
     pub async fn another(&self) -> SocketAddr {
-        serve(&self.config, connect(&self._database), self.master.clone(), self.stop.clone()).await
+        self.another_with(&self.config).await
+    }
+
+    pub async fn another_with(&self, config: &Config) -> SocketAddr {
+        serve(config, connect(&self._database), self.master.clone(), self.stop.clone()).await
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -113,6 +117,12 @@ impl App {
 
     pub async fn get(&self, who: &Person, path: &str) -> Answer {
         Answer::of(self.request(who, Method::GET, path)).await
+    }
+
+    /// Of one of several processes.
+    pub async fn get_at(&self, process: SocketAddr, who: &Person, path: &str) -> Answer {
+        let request = self.client.get(format!("http://{process}{path}"));
+        Answer::of(request.header("x-api-key", &who.key)).await
     }
 
     pub async fn post(&self, who: &Person, path: &str, body: Value) -> Answer {
@@ -155,6 +165,12 @@ impl App {
 
     pub async fn count(&self, sql: &str) -> i64 {
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(self.queue.db().pool()).await.unwrap()
+    }
+
+    /// Their keys may make so many requests an hour.
+    pub async fn limit(&self, who: &Person, hourly: u32) {
+        self.execute(&format!("update api_keys set hourly_limit = {hourly} where user_id = '{}'", who.id))
+            .await;
     }
 
     pub async fn revoke(&self, who: &Person) {

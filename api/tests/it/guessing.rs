@@ -6,7 +6,10 @@ use reqwest::Method;
 use serde_json::json;
 use streamspace_common::{Config, config::AuthConfig};
 
-use crate::app::{Answer, App};
+use crate::{
+    app::{Answer, App},
+    sign_in::generous,
+};
 
 /// How far apart the middle ranks of two samples lie, in standard deviations (Mann and Whitney).
 fn apart(one: &[Duration], other: &[Duration]) -> f64 {
@@ -30,7 +33,7 @@ fn what_differs_is_seen() {
 #[tokio::test]
 async fn known_and_unknown_accounts_take_the_same_time() {
     let auth = AuthConfig { lockout_failures: 1000, ..AuthConfig::default() };
-    let app = App::start_with(Config { auth, ..Config::default() }).await;
+    let app = App::start_with(Config { auth, limits: generous(), ..Config::default() }).await;
     app.set_password(&app.ours.user).await;
     let attempt = async |email: &str, tenant: Option<&str>| {
         let mut body = json!({ "email": email, "password": "a guess that is wrong" });

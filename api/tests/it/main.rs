@@ -6,11 +6,13 @@ mod audit;
 
 mod access;
 mod api_keys;
+mod cors;
 mod document;
 mod edges;
 mod forge;
 mod guessing;
 mod idempotency;
+mod limits;
 mod lists;
 mod mfa;
 mod secrets;

@@ -70,8 +70,14 @@ impl Config {
         if self.server.public_url.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
             refuse("server.public_url", "expected http://… or https://…");
         }
-        if self.limits.api_key_per_hour == 0 {
-            refuse("limits.api_key_per_hour", "expected at least 1");
+        for (key, limit) in [
+            ("limits.api_key_per_hour", self.limits.api_key_per_hour),
+            ("limits.user_per_minute", self.limits.user_per_minute),
+            ("limits.address_per_minute", self.limits.address_per_minute),
+        ] {
+            if limit == 0 {
+                refuse(key, "expected at least 1");
+            }
         }
         self.auth_conflicts(&mut refuse);
         if self.audit.retention < SHORTEST_AUDIT {

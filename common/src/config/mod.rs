@@ -10,6 +10,7 @@ mod database;
 mod jobs;
 mod log;
 mod networks;
+mod origins;
 mod problems;
 mod reader;
 mod reference;
@@ -28,6 +29,7 @@ pub use self::{
     jobs::JobsConfig,
     log::{LogConfig, LogFormat, LogLevel},
     networks::Networks,
+    origins::Origins,
     problems::{Problem, Problems},
     reader::{Origin, Sources},
     reference::Effective,
@@ -40,7 +42,7 @@ use self::{reader::Reader, section::Section, section::section};
 use crate::secret::Secret;
 
 section! {
-    /// Redis carries what may be lost: live events between replicas. Without it they go over NOTIFY.
+    /// Redis carries what may be lost: live events between replicas, and what they have counted against limits. Without it events go over NOTIFY, and each process counts alone.
     "redis" => RedisConfig {
         /// `redis://:password@host/0`, `rediss://…` or `redis+unix:///path`.
         url: Option<Secret<String>> = None;
@@ -60,6 +62,10 @@ section! {
     "limits" => LimitsConfig {
         /// Requests an hour of an API key that has no limit of its own.
         api_key_per_hour: u32 = 10_000;
+        /// Requests a minute of a person who signed in, over all their sign-ins.
+        user_per_minute: u32 = 600;
+        /// Requests a minute of an address, or of an IPv6 network `/64`, to operations that are open to everybody; health and documents are not counted.
+        address_per_minute: u32 = 60;
     }
 }
 

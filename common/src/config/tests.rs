@@ -193,6 +193,24 @@ fn debugging_logs_in_detail_unless_a_level_is_set() {
 }
 
 #[test]
+fn a_limit_lets_something_through() {
+    for key in ["API_KEY_PER_HOUR", "USER_PER_MINUTE", "ADDRESS_PER_MINUTE"] {
+        let found = problems(&environment(&[(&format!("STREAMSPACE_LIMITS_{key}"), "0")]));
+        assert!(found.len() == 1 && found[0].ends_with("expected at least 1"), "{found:?}");
+    }
+}
+
+#[test]
+fn origins_are_told_in_a_file_or_in_one_text() {
+    let (_folder, path) =
+        file("c.toml", "[server]\ncors_origins = [\"https://a.example\", \"http://b:3000\"]\n");
+    let config = Config::load(&Sources { file: Some(path), ..Default::default() }).expect("good");
+    assert_eq!(config.server.cors_origins, "https://a.example,http://b:3000".parse().ok());
+    let found = problems(&environment(&[("STREAMSPACE_SERVER_CORS_ORIGINS", "https://a.example,*")]));
+    assert!(found[0].contains("or `*` alone"), "{found:?}");
+}
+
+#[test]
 fn variables_without_effect_are_said() {
     let config = Config::load(&environment(&[("GIN_MODE", "release")])).expect("good");
     assert_eq!(config.notices, ["GIN_MODE has no effect: use log.level and log.format"]);
