@@ -9,6 +9,7 @@ mod check;
 mod database;
 mod jobs;
 mod log;
+mod mail;
 mod networks;
 mod problems;
 mod reader;
@@ -27,6 +28,7 @@ pub use self::{
     database::{DatabaseConfig, SslMode},
     jobs::JobsConfig,
     log::{LogConfig, LogFormat, LogLevel},
+    mail::{MailConfig, Sender},
     networks::Networks,
     problems::{Problem, Problems},
     reader::{Origin, Sources},
@@ -108,6 +110,7 @@ config! {
     tenants: TenantsConfig,
     limits: LimitsConfig,
     jobs: JobsConfig,
+    mail: MailConfig,
     audit: AuditConfig,
     log: LogConfig,
 }
