@@ -4,7 +4,7 @@ use std::{ops::Deref, sync::Arc};
 
 use streamspace_admin::Checks;
 use streamspace_common::{Config, MasterKeys, config::Networks};
-use streamspace_domain::{callers::Callers, settings, sign_in::SignIns};
+use streamspace_domain::{callers::Callers, links::Links, settings, sign_in::SignIns};
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +35,7 @@ pub struct Inner {
     pub(crate) checks: Checks,
     pub(crate) callers: Callers,
     pub(crate) sign_ins: SignIns,
+    pub(crate) links: Links,
     pub(crate) used: Used,
     pub(crate) site: Site,
     pub(crate) limits: HourlyLimits,
@@ -62,6 +63,7 @@ impl Api {
         let sign_ins = SignIns::new(queue.clone(), master, config);
         let callers = Callers::new(queue.clone(), sign_ins.tokens().clone(), config.auth.mfa_required);
         Self(Arc::new(Inner {
+            links: Links::new(queue.clone(), sign_ins.clone()),
             watcher: Watcher::start(queue.clone(), callers.clone(), stop.clone()),
             registry,
             schedules,

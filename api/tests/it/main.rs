@@ -9,6 +9,7 @@ mod api_keys;
 mod document;
 mod edges;
 mod idempotency;
+mod links;
 mod lists;
 mod settings;
 mod sign_in;

@@ -1,8 +1,8 @@
 //! Mail: what is said to people outside, and the port through which it leaves.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use streamspace_common::{Classified, ErrorKind, Secret};
 
 /// A mail to one person.
@@ -20,6 +20,30 @@ pub trait Mailer: fmt::Debug + Send + Sync {
     /// Hands a message over. One whose sending fails may have been taken all the same, so what is
     /// sent again may arrive twice.
     fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<(), Error>>;
+}
+
+/// What the bodies of jobs mail with.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    pub mailer: Arc<dyn Mailer>,
+    /// Where links lead: the address of the web UI, without a slash at its end.
+    pub public_url: String,
+}
+
+impl Default for Mail {
+    /// Of a process that enqueues jobs and runs none.
+    fn default() -> Self {
+        Self { mailer: Arc::new(Nobody), public_url: String::new() }
+    }
+}
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Mailer for Nobody {
+    fn send<'a>(&'a self, _: &'a Message) -> BoxFuture<'a, Result<(), Error>> {
+        async { Err(Error::Unavailable("this process sends no mail".to_owned())) }.boxed()
+    }
 }
 
 /// Why a message was not handed over. None of them quotes it.
