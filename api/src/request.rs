@@ -60,12 +60,14 @@ pub async fn observe(State(api): State<Api>, mut request: Request, next: Next) -
     response
 }
 
-/// What is left of a panic. The panic itself is logged by the hook; this ties it to the request.
+/// What is left of a panic. The panic itself is logged by the hook; this ties it to the request. By its
+/// route: what stands in a path may be a secret.
 pub async fn catch(request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     let id = request.extensions().get::<streamspace_queue::Request>().and_then(|context| context.id.clone());
     AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
-        error!(request_id = id, "a handler of {method} {path:?} panicked");
+        error!(request_id = id, "a handler of {method} {} panicked", route.as_deref().unwrap_or("unmatched"));
         ApiError::internal_untold().into_response()
     })
 }

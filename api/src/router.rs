@@ -30,6 +30,7 @@ pub(crate) fn operations() -> OpenApiRouter<Api> {
         .merge(routes::audit::router())
         .merge(routes::auth::router())
         .merge(routes::mfa::router())
+        .merge(routes::links::router())
         .merge(routes::users::router())
         .merge(routes::tenant::router())
 }

@@ -7,7 +7,7 @@ use streamspace_common::{
     Config, MasterKeys,
     config::{Networks, Origins},
 };
-use streamspace_domain::{callers::Callers, settings, sign_in::SignIns};
+use streamspace_domain::{callers::Callers, links::Links, settings, sign_in::SignIns};
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,7 @@ pub struct Inner {
     pub(crate) checks: Checks,
     pub(crate) callers: Callers,
     pub(crate) sign_ins: SignIns,
+    pub(crate) links: Links,
     pub(crate) used: Used,
     pub(crate) site: Site,
     pub(crate) limits: Arc<Limits>,
@@ -78,6 +79,7 @@ impl Api {
             tokio::spawn(limit::share(limits.clone(), redis, stop.clone()));
         }
         Self(Arc::new(Inner {
+            links: Links::new(queue.clone(), sign_ins.clone()),
             watcher: Watcher::start(queue.clone(), callers.clone(), stop.clone()),
             registry,
             schedules,

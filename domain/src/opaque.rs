@@ -22,6 +22,7 @@ impl Form {
     pub const REFRESH: Self = Self("rt_");
     pub const COOKIE: Self = Self("ss_");
     pub const CHALLENGE: Self = Self("sc_");
+    pub const LINK: Self = Self("ml_");
 
     /// A new one.
     pub fn make(self) -> Secret<String> {

@@ -1,4 +1,4 @@
-//! Real parts for tests: a private PostgreSQL, Redis and PgBouncer, processes that can be killed and
+//! Real parts for tests: a private PostgreSQL, Redis, PgBouncer and SMTP server, processes that can be killed and
 //! stopped, host clocks that lie, connections that are cut.
 //!
 //! It knows nothing of the product. Whatever it starts is its own child, listens on loopback only,
@@ -18,6 +18,7 @@ mod process;
 mod proxy;
 mod redis;
 mod scratch;
+mod smtp;
 mod wait;
 
 pub use clock::HostClock;
@@ -29,4 +30,5 @@ pub use process::{Process, Program};
 pub use proxy::Proxy;
 pub use redis::Redis;
 pub use scratch::Scratch;
+pub use smtp::{Received, Smtp, SmtpOptions, SmtpTls};
 pub use wait::{eventually, holds_for};

@@ -1,24 +1,27 @@
 //! A test bed: a private database, the API on a port of its own, and people with keys.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use reqwest::{Method, RequestBuilder, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts};
-use streamspace_common::{Actor, Config, JobId, MasterKeys, PLATFORM, Role, TenantId, UserId};
+use streamspace_common::{
+    Actor, Config, JobId, MasterKeys, PLATFORM, Role, TenantId, UserId, config::MailConfig,
+};
 use streamspace_domain::{
     Ports,
     api_keys::{self, NewApiKey, Owner},
-    identity::{self, NewOwner, NewTenant, Tier},
+    identity::{self, NewOwner, NewTenant, People, Tier},
+    mail::Mail,
     sign_in::Passwords,
 };
 use streamspace_queue::{
     Attempt, Db, DbOptions, Done, Failure, Job, Listen, Options, Queue, QueueOptions, Release, Request,
-    enqueue_with,
+    WorkerOptions, enqueue_with, run_worker,
 };
-use streamspace_testkit::{Database, Postgres};
+use streamspace_testkit::{Database, Postgres, Smtp};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -188,6 +191,23 @@ impl App {
     pub async fn set_password_to(&self, who: &Person, password: &str) {
         let hash = Passwords::new(&self.config.auth).hash(password.into()).await.unwrap();
         self.execute(&format!("update users set password_hash = '{hash}' where id = '{}'", who.id)).await;
+    }
+
+    /// A worker that mails to this server.
+    pub fn mails_to(&self, server: &Smtp) {
+        let config = MailConfig {
+            host: Some("127.0.0.1".to_owned()),
+            port: server.port(),
+            tls: false,
+            ..MailConfig::default()
+        };
+        let mailer = streamspace_mail::Smtp::new(&config, streamspace_mail::Options::default()).unwrap();
+        let mail = Mail { mailer: Arc::new(mailer), public_url: "https://streams.example".to_owned() };
+        let registry = streamspace_domain::registry(&Ports { mail, ..Ports::default() });
+        let options = WorkerOptions { shutdown_timeout: Duration::from_secs(2), ..WorkerOptions::default() };
+        let handlers = tokio::runtime::Handle::current();
+        let (queue, stop) = (self.queue.clone(), self.stop.clone());
+        tokio::spawn(run_worker(queue, registry, Arc::new(People), options, handlers, stop));
     }
 
     pub fn stop(&self) {

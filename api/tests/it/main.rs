@@ -13,6 +13,7 @@ mod forge;
 mod guessing;
 mod idempotency;
 mod limits;
+mod links;
 mod lists;
 mod mfa;
 mod secrets;

@@ -47,6 +47,7 @@ impl Config {
     /// Keys with what is wrong with them.
     pub(super) fn conflicts(&self) -> Vec<(&'static str, String)> {
         let mut found = self.job_conflicts();
+        found.extend(self.mail.conflicts());
         let mut refuse = |key, message: &str| found.push((key, message.to_owned()));
         for (key, url) in
             [("database.url", &self.database.url), ("database.direct_url", &self.database.direct_url)]
@@ -161,6 +162,7 @@ impl Config {
             ("database.direct_url", in_url(&self.database.direct_url)),
             ("database.password", self.database.password.clone()),
             ("redis.url", in_url(&self.redis.url)),
+            ("mail.password", self.mail.password.clone()),
         ]
         .into_iter()
         .filter_map(|(key, secret)| Some((key, weakness(secret?.expose())?)))

@@ -9,6 +9,7 @@ mod check;
 mod database;
 mod jobs;
 mod log;
+mod mail;
 mod networks;
 mod origins;
 mod problems;
@@ -28,6 +29,7 @@ pub use self::{
     database::{DatabaseConfig, SslMode},
     jobs::JobsConfig,
     log::{LogConfig, LogFormat, LogLevel},
+    mail::{MailConfig, Sender},
     networks::Networks,
     origins::Origins,
     problems::{Problem, Problems},
@@ -114,6 +116,7 @@ config! {
     tenants: TenantsConfig,
     limits: LimitsConfig,
     jobs: JobsConfig,
+    mail: MailConfig,
     audit: AuditConfig,
     log: LogConfig,
 }

@@ -77,13 +77,8 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    pub(super) fn value<T: Value>(
-        &mut self,
-        path: &'static str,
-        alias: Option<&'static str>,
-        default: T,
-    ) -> T {
-        let Some((text, origin)) = self.find(path, alias) else {
+    pub(super) fn value<T: Value>(&mut self, path: &'static str, aliases: &[&str], default: T) -> T {
+        let Some((text, origin)) = self.find(path, aliases) else {
             self.origins.insert(path, Origin::Default);
             return default;
         };
@@ -98,7 +93,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An empty variable counts as absent: compose files and charts pass those for what is not set.
-    fn find(&self, path: &str, alias: Option<&str>) -> Option<(String, Origin)> {
+    fn find(&self, path: &str, aliases: &[&str]) -> Option<(String, Origin)> {
         let variable_set = |name: &str| {
             let value = self.sources.environment.get(name).filter(|value| !value.is_empty())?;
             Some((value.clone(), Origin::Environment(name.to_owned())))
@@ -106,7 +101,8 @@ impl<'a> Reader<'a> {
         if let Some(value) = self.sources.flags.get(path) {
             return Some((value.clone(), Origin::Flag));
         }
-        variable_set(&variable(path)).or_else(|| alias.and_then(variable_set)).or_else(|| {
+        let published = || aliases.iter().copied().find_map(variable_set);
+        variable_set(&variable(path)).or_else(published).or_else(|| {
             let origin = Origin::File(self.sources.file.clone()?);
             Some((self.file.get(path)?.clone(), origin))
         })

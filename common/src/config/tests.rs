@@ -74,6 +74,19 @@ fn the_first_source_wins() {
 }
 
 #[test]
+fn of_two_published_variables_the_first_wins() {
+    let mut sources =
+        environment(&[("SMTP_USER", "b"), ("SMTP_USERNAME", "a"), ("SMTP_PASS", "correct horse")]);
+    let config = Config::load(&sources).expect("good");
+    assert_eq!(config.mail.username.as_deref(), Some("a"));
+    assert_eq!(config.mail.password, Some("correct horse".into()));
+    sources.environment.insert("SMTP_USERNAME".to_owned(), String::new());
+    let config = Config::load(&sources).expect("good");
+    assert_eq!(config.mail.username.as_deref(), Some("b"));
+    assert_eq!(config.origins["mail.username"], Origin::Environment("SMTP_USER".to_owned()));
+}
+
+#[test]
 fn yaml_says_the_same_as_toml() {
     let (_folder, path) = file(
         "c.yaml",

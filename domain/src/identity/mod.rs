@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use streamspace_common::{Actor, Role, Secret};
 use streamspace_queue::Tx;
 
-pub(crate) use self::people::{of_sign_in, person};
+pub(crate) use self::people::{may_manage, of_sign_in, person, unlock, verify_email, waiting};
 pub use self::{
     error::Error,
     model::{ChangeTenant, ChangeUser, NewOwner, NewTenant, NewUser, Tenant, Tier, User, UserFilter},
