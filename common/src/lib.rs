@@ -1,10 +1,11 @@
 //! The vocabulary that every other crate speaks: ids, who acts, kinds of errors, pages, secrets,
-//! spans of time, configuration, telemetry. No SQL, no HTTP, no nouns of the domain.
+//! signed tokens, spans of time, configuration, telemetry. No SQL, no HTTP, no nouns of the domain.
 
 pub mod actor;
 pub mod config;
 pub mod error;
 pub mod ids;
+pub mod jws;
 pub mod sealed;
 pub mod secret;
 pub mod span;
