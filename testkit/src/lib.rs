@@ -1,4 +1,4 @@
-//! Real parts for tests: a private PostgreSQL, Redis and PgBouncer, processes that can be killed and
+//! Real parts for tests: a private PostgreSQL, Redis and PgBouncer, OpenID providers, processes that can be killed and
 //! stopped, host clocks that lie, connections that are cut.
 //!
 //! It knows nothing of the product. Whatever it starts is its own child, listens on loopback only,
@@ -8,8 +8,10 @@
 //! Starting something answers with a `Result`; waiting for something panics at its deadline with the
 //! name of what was waited for, since that is a failed test.
 
+mod browser;
 mod clock;
 mod nursery;
+mod oidc;
 mod percentiles;
 mod pgbouncer;
 mod ports;
@@ -20,7 +22,9 @@ mod redis;
 mod scratch;
 mod wait;
 
+pub use browser::{Browser, Page};
 pub use clock::HostClock;
+pub use oidc::OidcProvider;
 pub use percentiles::Percentiles;
 pub use pgbouncer::PgBouncer;
 pub use ports::free_port;
