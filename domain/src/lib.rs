@@ -9,6 +9,7 @@ pub mod audit;
 pub mod idempotency;
 pub mod identity;
 pub mod jobs;
+pub mod oidc;
 pub mod registry;
 pub mod settings;
 pub mod teams;
