@@ -9,12 +9,13 @@ use axum::{
 };
 use http::{HeaderMap, Method, Uri, header};
 use streamspace_domain::{
-    api_keys::Checked,
+    callers::{Checked, Presented},
     identity::{Permission, Require},
     tickets,
 };
 
 use crate::{
+    browser,
     caller::Caller,
     problem::ApiError,
     request::{self, Asked},
@@ -67,8 +68,16 @@ const fn keys(method: &'static str, path: &'static str) -> Operation {
     needs(method, path, Some("api-keys"), Permission::ApiKeysOwn)
 }
 
+const fn auth(method: &'static str, path: &'static str, permission: Permission) -> Operation {
+    needs(method, path, Some("auth"), permission)
+}
+
 const fn public(path: &'static str) -> Operation {
-    Operation { method: "GET", path, access: Access::Public, streams: false }
+    open("GET", path)
+}
+
+const fn open(method: &'static str, path: &'static str) -> Operation {
+    Operation { method, path, access: Access::Public, streams: false }
 }
 
 const fn stream(path: &'static str, area: &'static str, permission: Permission) -> Operation {
@@ -83,6 +92,22 @@ pub const OPERATIONS: &[Operation] = &[
     public("/api/docs"),
     public("/api/docs/"),
     public("/api/docs/{*rest}"),
+    public("/.well-known/jwks.json"),
+    open("POST", "/api/v1/auth/login"),
+    open("POST", "/api/v1/auth/refresh"),
+    public("/api/v1/auth/health"),
+    auth("POST", "/api/v1/auth/logout", Permission::ProfileOwn),
+    auth("GET", "/api/v1/auth/profile", Permission::ProfileOwn),
+    auth("PUT", "/api/v1/auth/profile", Permission::ProfileOwn),
+    auth("POST", "/api/v1/auth/change-password", Permission::ProfileOwn),
+    auth("GET", "/api/v1/auth/sessions", Permission::ProfileOwn),
+    auth("DELETE", "/api/v1/auth/sessions/{id}", Permission::ProfileOwn),
+    auth("POST", "/api/v1/auth/register/user", Permission::UsersManage),
+    auth("GET", "/api/v1/auth/users", Permission::UsersManage),
+    auth("GET", "/api/v1/auth/users/{id}", Permission::UsersManage),
+    auth("PATCH", "/api/v1/auth/users/{id}", Permission::UsersManage),
+    needs("GET", "/api/v1/auth/tenant/profile", Some("tenant"), Permission::TenantRead),
+    needs("PUT", "/api/v1/auth/tenant/profile", Some("tenant"), Permission::TenantWrite),
     jobs("GET", "/api/v1/jobs", Permission::JobsRead),
     jobs("GET", "/api/v1/jobs/stats", Permission::JobsManage),
     jobs("POST", "/api/v1/jobs/retry", Permission::JobsManage),
@@ -176,9 +201,12 @@ pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> R
         Err(_) if operation.is_none() => return next.run(request).await,
         Err(refused) => return refused.into_response(),
     };
-    let asked = Asked { tenant: checked.actor.tenant, user: checked.actor.user, key: Some(checked.key) };
-    let standing = api.limits.take(checked.key, checked.hourly_limit);
-    let mut response = if !standing.allowed {
+    let asked = Asked { tenant: checked.actor.tenant, user: checked.actor.user, key: checked.key() };
+    let standing = checked.key().zip(checked.hourly_limit).map(|(key, limit)| api.limits.take(key, limit));
+    if let Some(sign_in) = checked.sign_in() {
+        api.used.note(sign_in);
+    }
+    let mut response = if let Some(standing) = standing.filter(|standing| !standing.allowed) {
         standing.refusal().into_response()
     } else if let Err(refused) = operation.map_or(Ok(()), |operation| authorise(&checked, operation)) {
         refused.into_response()
@@ -189,13 +217,18 @@ pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> R
         }
         next.run(request).await
     };
-    standing.write(response.headers_mut());
+    if let Some(standing) = standing {
+        standing.write(response.headers_mut());
+    }
     response.extensions_mut().insert(asked);
     response
 }
 
 fn authorise(checked: &Checked, operation: &Operation) -> Result<(), ApiError> {
     let Access::Needs { permission, area } = operation.access else { return Ok(()) };
+    if checked.must_enrol && !ENROLMENT.contains(&(operation.method, operation.path)) {
+        return Err(mfa_required());
+    }
     let writes = operation.method != "GET";
     if let Some(area) = area.filter(|area| !checked.scopes.allow(area, writes)) {
         let act = if writes { "write" } else { "read" };
@@ -209,25 +242,56 @@ async fn authenticate(
     request: &mut Request,
     operation: Option<&Operation>,
 ) -> Result<Arc<Checked>, ApiError> {
-    if let Some(key) = presented_key(request.headers())? {
-        let checked = api.keys.check(key).await?;
-        return checked.ok_or_else(|| ApiError::unauthenticated("this key is not accepted"));
+    if let Some(bearer) = presented(request.headers())? {
+        let checked = api.callers.check(Presented::Bearer(bearer)).await?;
+        return checked.ok_or_else(|| ApiError::unauthenticated("this key or token is not accepted"));
+    }
+    if let Some(cookie) = browser::cookie(request.headers(), browser::SESSION) {
+        // A browser sends it with whatever any page asks for.
+        if (!request.method().is_safe() || is_upgrade(request.headers()))
+            && !api.site.asked(request.headers())
+        {
+            return Err(ApiError::forbidden("a browser may ask for this from our own pages only"));
+        }
+        let checked = api.callers.check(Presented::Cookie(cookie)).await?;
+        return checked.ok_or_else(|| {
+            ApiError::unauthenticated("this sign-in is over").with(header::SET_COOKIE, browser::forget())
+        });
     }
     let streams = operation.is_some_and(|operation| operation.streams);
     let ticket = if streams { take_ticket(request.uri_mut()) } else { None };
     let Some(ticket) = ticket else {
-        return Err(ApiError::unauthenticated("send an API key as X-API-Key or Authorization: Bearer"));
+        return Err(ApiError::unauthenticated(
+            "sign in, or send an API key as X-API-Key or Authorization: Bearer",
+        ));
     };
-    let key = tickets::take(&api.queue, &ticket, request.uri().path()).await?;
-    let holder = match key {
-        Some(key) => api.keys.still([key]).await?.remove(&key),
+    let holder = tickets::take(&api.queue, &ticket, request.uri().path()).await?;
+    let holder = match holder {
+        Some(holder) => api.callers.still([holder]).await?.remove(&holder),
         None => None,
     };
     holder.ok_or_else(|| ApiError::unauthenticated("this ticket is used, too old, or for another path"))
 }
 
+/// What somebody may do before they have the second factor that their tenant wants.
+const ENROLMENT: [(&str, &str); 4] = [
+    ("POST", "/api/v1/auth/mfa/enroll"),
+    ("POST", "/api/v1/auth/mfa/verify"),
+    ("POST", "/api/v1/auth/logout"),
+    ("GET", "/api/v1/auth/profile"),
+];
+
+fn mfa_required() -> ApiError {
+    let detail = "your tenant wants a second factor: POST /api/v1/auth/mfa/enroll, then …/verify";
+    ApiError::new(http::StatusCode::FORBIDDEN, "mfa-required", "Set up a second factor first", detail)
+}
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE)
+}
+
 /// As `X-API-Key` or as a bearer token.
-fn presented_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+fn presented(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let text = |name: header::HeaderName| {
         headers.get(name).map(|value| {
             value.to_str().map_err(|_| ApiError::unauthenticated("the credentials are not text"))

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use streamspace_common::{Actor, ApiKeyId};
-use streamspace_domain::api_keys::Checked;
+use streamspace_common::Actor;
+use streamspace_domain::callers::{Checked, Credential};
 use streamspace_queue::Request;
 
 use crate::problem::ApiError;
@@ -24,8 +24,8 @@ impl Caller {
         &self.checked.actor
     }
 
-    pub fn key(&self) -> ApiKeyId {
-        self.checked.key
+    pub fn credential(&self) -> Credential {
+        self.checked.credential
     }
 
     pub fn checked(&self) -> &Arc<Checked> {

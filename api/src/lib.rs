@@ -11,6 +11,7 @@
 
 pub mod access;
 mod address;
+pub mod browser;
 pub mod caller;
 mod calls;
 pub mod extract;
@@ -25,6 +26,7 @@ pub mod routes;
 pub mod serve;
 pub mod socket;
 pub mod state;
+mod used;
 pub mod view;
 pub mod watch;
 

@@ -5,6 +5,7 @@ use utoipa::{OpenApi, openapi::OpenApi as Document};
 
 use crate::{
     access::{self, Access},
+    browser,
     problem::Problem,
     router,
 };
@@ -18,6 +19,7 @@ use crate::{
     ),
     tags(
         (name = "jobs", description = "Jobs, queues, workers and schedules"),
+        (name = "auth", description = "Signing in, people, and the tenant's profile"),
         (name = "api-keys", description = "Ways in for programs"),
         (name = "audit", description = "Who changed what"),
         (name = "realtime", description = "Streams"),
@@ -48,7 +50,11 @@ pub(crate) fn complete(document: Document) -> Value {
     let components = &mut document["components"];
     components["securitySchemes"] = json!({
         "apiKey": { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`sk_…`" },
-        "bearer": { "type": "http", "scheme": "bearer", "description": "The same key: `Bearer sk_…`" },
+        "bearer": { "type": "http", "scheme": "bearer", "description": "The same key (`Bearer sk_…`), or an access token" },
+        "session": {
+            "type": "apiKey", "in": "cookie", "name": browser::SESSION,
+            "description": "Of a browser; what changes something needs our own `Origin` beside it"
+        },
         "ticket": {
             "type": "apiKey", "in": "query", "name": "ticket",
             "description": "For streams: from POST /api/v1/streams/ticket, valid once"
@@ -84,7 +90,7 @@ fn describe(operation: &mut Value, known: &access::Operation) {
         operation["security"] = json!([]);
         return;
     };
-    let mut schemes = vec![json!({ "apiKey": [] }), json!({ "bearer": [] })];
+    let mut schemes = vec![json!({ "apiKey": [] }), json!({ "bearer": [] }), json!({ "session": [] })];
     if known.streams {
         schemes.push(json!({ "ticket": [] }));
     }

@@ -28,6 +28,9 @@ pub(crate) fn operations() -> OpenApiRouter<Api> {
         .merge(routes::settings::router())
         .merge(routes::api_keys::router())
         .merge(routes::audit::router())
+        .merge(routes::auth::router())
+        .merge(routes::users::router())
+        .merge(routes::tenant::router())
 }
 
 pub fn router(api: Api) -> Router {

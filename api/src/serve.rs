@@ -48,17 +48,20 @@ pub async fn serve(listener: TcpListener, api: Api) -> io::Result<()> {
 }
 
 const CALLS: Duration = Duration::from_secs(2);
-const HOURS: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
 
-/// Writes down what keys were used for, and forgets their hours that are over, again and again.
+/// Writes down what keys and sign-ins were used for, and forgets hours that are over, again and again.
 async fn keep_up(api: &Api) {
-    let (mut calls, mut hours) = (interval(CALLS), interval(HOURS));
+    let (mut calls, mut minutes) = (interval(CALLS), interval(MINUTE));
     calls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = calls.tick() => api.calls.write(&api.queue).await,
-            _ = hours.tick() => api.limits.forget(),
+            _ = minutes.tick() => {
+                api.limits.forget();
+                api.used.write(&api.sign_ins).await;
+            }
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::{ops::Deref, sync::Arc};
 
 use streamspace_admin::Checks;
-use streamspace_common::{Config, config::Networks};
-use streamspace_domain::{api_keys::Keys, settings};
+use streamspace_common::{Config, MasterKeys, config::Networks};
+use streamspace_domain::{callers::Callers, settings, sign_in::SignIns};
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
-use crate::{calls::Calls, limit::HourlyLimits, watch::Watcher};
+use crate::{browser::Site, calls::Calls, limit::HourlyLimits, used::Used, watch::Watcher};
 
 /// What the API is made of.
 pub struct Parts {
@@ -18,6 +18,8 @@ pub struct Parts {
     /// …and which of them can be scheduled.
     pub schedules: Schedules,
     pub checks: Checks,
+    /// What opens the secrets that are stored.
+    pub master: MasterKeys,
     /// From then on no new requests are taken, and streams end.
     pub stop: CancellationToken,
 }
@@ -31,7 +33,10 @@ pub struct Inner {
     pub(crate) registry: Registry,
     pub(crate) schedules: Schedules,
     pub(crate) checks: Checks,
-    pub(crate) keys: Keys,
+    pub(crate) callers: Callers,
+    pub(crate) sign_ins: SignIns,
+    pub(crate) used: Used,
+    pub(crate) site: Site,
     pub(crate) limits: HourlyLimits,
     pub(crate) settings: settings::Defaults,
     /// Requests an hour of a key that is made without a limit.
@@ -53,15 +58,19 @@ impl Deref for Api {
 impl Api {
     /// Needs a runtime: the watcher starts with it and ends with `stop`.
     pub fn new(config: &Config, parts: Parts) -> Self {
-        let Parts { queue, registry, schedules, checks, stop } = parts;
-        let keys = Keys::new(queue.clone());
+        let Parts { queue, registry, schedules, checks, master, stop } = parts;
+        let sign_ins = SignIns::new(queue.clone(), master, config);
+        let callers = Callers::new(queue.clone(), sign_ins.tokens().clone(), config.auth.mfa_required);
         Self(Arc::new(Inner {
-            watcher: Watcher::start(queue.clone(), keys.clone(), stop.clone()),
+            watcher: Watcher::start(queue.clone(), callers.clone(), stop.clone()),
             registry,
             schedules,
             queue,
             checks,
-            keys,
+            callers,
+            sign_ins,
+            used: Used::default(),
+            site: Site::of(config),
             limits: HourlyLimits::default(),
             settings: config.into(),
             key_limit: config.limits.api_key_per_hour,

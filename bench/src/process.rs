@@ -12,7 +12,7 @@ use axum::{
 use http::StatusCode;
 use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts, view};
-use streamspace_common::{Config, JobId, config::JobsConfig};
+use streamspace_common::{Config, JobId, MasterKeys, config::JobsConfig};
 use streamspace_domain::Ports;
 use streamspace_queue::{
     Db, DbOptions, Listen, Queue, QueueOptions, Release,
@@ -129,6 +129,7 @@ async fn serve_api(url: &str) -> Result<()> {
         registry: streamspace_domain::registry(&ports),
         schedules: streamspace_domain::schedules(&ports),
         checks: Checks::new(),
+        master: MasterKeys::generate(),
         stop: CancellationToken::new(),
     };
     let api = Api::new(&Config::default(), parts);

@@ -106,8 +106,16 @@ fn tell(config: &Config, key: Option<AdminKey>) {
             "  sign in         streamspace login --url {url} --api-key-file {}",
             key.file.display()
         ));
-        if let Some(secret) = key.shown {
-            console::result(format_args!("                  {}   (shown this once)", secret.expose()));
+        if let Some(password) = &key.password_file {
+            console::result(format_args!("  first password  {}", password.display()));
+        }
+        if let Some(shown) = key.shown {
+            console::result(format_args!("                  {}   (shown this once)", shown.key.expose()));
+            console::result(format_args!(
+                "                  {} {}   (shown this once)",
+                shown.email,
+                shown.password.expose()
+            ));
         }
     }
 }

@@ -61,6 +61,7 @@ ids! {
     JobId,
     ScheduleId,
     TeamId,
+    SignInId,
     /// One start of one process. Never a host name: a restarted worker is another worker.
     BootId,
 }

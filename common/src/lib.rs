@@ -14,6 +14,6 @@ pub mod telemetry;
 pub use actor::{Actor, Creator, Role};
 pub use config::Config;
 pub use error::{Classified, ErrorKind};
-pub use ids::{ApiKeyId, BootId, JobId, PLATFORM, ScheduleId, TeamId, TenantId, UserId};
+pub use ids::{ApiKeyId, BootId, JobId, PLATFORM, ScheduleId, SignInId, TeamId, TenantId, UserId};
 pub use sealed::{MasterKeys, Place, Sealed};
 pub use secret::Secret;

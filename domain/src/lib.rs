@@ -6,12 +6,15 @@
 
 pub mod api_keys;
 pub mod audit;
+pub mod callers;
 pub mod idempotency;
 pub mod identity;
 pub mod jobs;
 pub mod oidc;
+mod opaque;
 pub mod registry;
 pub mod settings;
+pub mod sign_in;
 pub mod teams;
 pub mod tickets;
 

@@ -33,7 +33,7 @@ pub fn built_in() -> Vec<BuiltIn> {
     vec![
         BuiltIn::every::<jobs::Prune>("Pruning of jobs", minutes(10)),
         BuiltIn::every::<audit_jobs::Seal>("Sealing of the audit", audit_jobs::EVERY),
-        BuiltIn::every::<identity::Expire>("Expiry of keys and of what they were used for", minutes(15)),
+        BuiltIn::every::<identity::Expire>("Expiry of tokens, keys and invitations", minutes(10)),
     ]
 }
 

@@ -187,7 +187,7 @@ async fn revoke_api_key(
 ) -> Result<Response, ApiError> {
     let key = api_keys::revoke(&mut tx, id).await?;
     let answer = tx.commit(Json(ApiKey::from(key))).await;
-    api.keys.forget(id);
+    api.callers.forget(|checked| checked.key() == Some(id));
     answer
 }
 
@@ -200,7 +200,7 @@ async fn delete_api_key(
 ) -> Result<Response, ApiError> {
     api_keys::delete(&mut tx, id).await?;
     let answer = tx.commit(StatusCode::NO_CONTENT).await;
-    api.keys.forget(id);
+    api.callers.forget(|checked| checked.key() == Some(id));
     answer
 }
 
@@ -251,7 +251,7 @@ async fn rotate_api_key(
     let overlap = body.overlap().unwrap_or_default();
     let (key, secret) = api_keys::rotate(&mut tx, &caller.checked().scopes, id, overlap).await?;
     let answer = tx.commit(told_once(StatusCode::OK, key, &secret)).await;
-    api.keys.forget(id);
+    api.callers.forget(|checked| checked.key() == Some(id));
     answer
 }
 

@@ -275,10 +275,10 @@ impl Export {
 
     /// Whether whoever asked may still read.
     async fn is_permitted(&self) -> bool {
-        let key = self.caller.key();
-        let still = self.api.keys.still([key]).await;
+        let credential = self.caller.credential();
+        let still = self.api.callers.still([credential]).await;
         still.is_ok_and(|still| {
-            still.get(&key).is_some_and(|now| {
+            still.get(&credential).is_some_and(|now| {
                 now.scopes.allow("audit", false)
                     && now.actor.tenant == self.caller.actor().tenant
                     && streamspace_domain::identity::Permission::AuditRead.is_held_by(&now.actor)

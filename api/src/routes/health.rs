@@ -50,6 +50,10 @@ async fn root() -> Json<Root> {
     )
 )]
 async fn health(State(api): State<Api>) -> Response {
+    answer(&api).await
+}
+
+pub(super) async fn answer(api: &Api) -> Response {
     let health = api.checks.run().await.public();
     let status = if health.is_serving() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health)).into_response()

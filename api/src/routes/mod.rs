@@ -3,6 +3,7 @@
 
 pub mod api_keys;
 pub mod audit;
+pub mod auth;
 pub mod health;
 pub mod jobs;
 pub mod queues;
@@ -10,6 +11,8 @@ pub mod schedules;
 pub mod settings;
 pub mod streams;
 pub mod teams;
+pub mod tenant;
+pub mod users;
 pub mod workers;
 
 use axum::{

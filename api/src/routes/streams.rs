@@ -215,8 +215,12 @@ struct Ticket {
 /// Valid once, for 30 s, for that path, with the caller's rights: so that no key lands in a log of
 /// addresses.
 #[utoipa::path(post, path = "/api/v1/streams/ticket", tag = "realtime", request_body = TicketBody, responses((status = 201, body = Ticket)))]
-async fn create_ticket(mut tx: ApiTx, Valid(body): Valid<TicketBody>) -> Result<Response, ApiError> {
-    let ticket = tickets::issue(&mut tx, &body.path).await?;
+async fn create_ticket(
+    caller: Caller,
+    mut tx: ApiTx,
+    Valid(body): Valid<TicketBody>,
+) -> Result<Response, ApiError> {
+    let ticket = tickets::issue(&mut tx, caller.credential(), &body.path).await?;
     let answer = Ticket { ticket: ticket.secret.expose().clone(), expires_at: ticket.expires_at };
     let mut answer = (StatusCode::CREATED, Json(answer)).into_response();
     answer.extensions_mut().insert(Once { location: None });

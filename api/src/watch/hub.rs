@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use streamspace_common::{ApiKeyId, JobId, TenantId};
+use jiff::Timestamp;
+use streamspace_common::{JobId, TenantId};
 use streamspace_domain::{
-    api_keys::Checked,
+    callers::{Checked, Credential},
     identity::{Permission, Require},
     jobs,
 };
@@ -53,7 +54,7 @@ struct Watching {
 /// What the net has to look at.
 #[derive(Default)]
 pub(super) struct Watched {
-    pub keys: HashSet<ApiKeyId>,
+    pub credentials: HashSet<Credential>,
     /// With the versions that were handed out; `None` for one that was not read yet.
     pub jobs: HashMap<JobId, Option<i64>>,
     /// Whose new jobs are watched. `None`: all tenants'.
@@ -74,7 +75,11 @@ impl Hub {
     ) -> Result<Client, ApiError> {
         let mut inner = self.lock();
         // A person's streams count together, whichever key opened them.
-        let holder = checked.actor.user.map_or(checked.key.0, |user| user.0);
+        let holder = match (checked.actor.user, checked.credential) {
+            (Some(user), _) => user.0,
+            (None, Credential::Key(key)) => key.0,
+            (None, Credential::SignIn(sign_in)) => sign_in.0,
+        };
         let open = inner.open.entry(holder).or_default();
         if *open >= MOST_PER_HOLDER {
             return Err(ApiError::too_many(
@@ -131,8 +136,8 @@ impl Hub {
                 _ => tenants = None,
             }
         }
-        let keys = inner.clients.values().map(|watching| watching.checked.key).collect();
-        Watched { keys, jobs, tenants, wide }
+        let credentials = inner.clients.values().map(|watching| watching.checked.credential).collect();
+        Watched { credentials, jobs, tenants, wide }
     }
 
     /// Hands out a version that is new to the clients that may see it; answers whether a client's
@@ -166,10 +171,13 @@ impl Hub {
     /// Who may still watch, and as whom; the others end.
     ///
     /// Of those who opened after `asked` nothing was asked yet.
-    pub fn recheck(&self, still: &HashMap<ApiKeyId, Arc<Checked>>, asked: Instant) {
+    pub fn recheck(&self, still: &HashMap<Credential, Arc<Checked>>, asked: Instant) {
         for watching in self.lock().clients.values_mut().filter(|watching| watching.since <= asked) {
-            match still.get(&watching.checked.key).filter(|now| may_watch(now, watching.area)) {
-                Some(now) => watching.checked = now.clone(),
+            let end = watching.checked.expires_at;
+            let still = still.get(&watching.checked.credential).filter(|now| may_watch(now, watching.area));
+            match still.filter(|_| end.is_none_or(|end| end > Timestamp::now())) {
+                // The token that opened it ends it, however long its sign-in goes on.
+                Some(now) => watching.checked = Arc::new(Checked { expires_at: end, ..(**now).clone() }),
                 None => watching.inbox.end(Ended::Revoked),
             }
         }
@@ -181,7 +189,9 @@ impl Hub {
 }
 
 fn may_watch(checked: &Checked, area: &str) -> bool {
-    checked.actor.require(Permission::JobsRead).is_ok() && checked.scopes.allow(area, false)
+    !checked.must_enrol
+        && checked.actor.require(Permission::JobsRead).is_ok()
+        && checked.scopes.allow(area, false)
 }
 
 /// The same question that the statements ask, of a row that is already here.

@@ -14,7 +14,7 @@ mod run;
 use std::sync::Arc;
 
 use streamspace_common::JobId;
-use streamspace_domain::api_keys::Keys;
+use streamspace_domain::callers::Callers;
 use streamspace_queue::{Queue, inspect::JobRow};
 use tokio_util::sync::CancellationToken;
 
@@ -40,9 +40,9 @@ pub enum Interest {
 pub struct Watcher(Arc<Hub>);
 
 impl Watcher {
-    pub fn start(queue: Queue, keys: Keys, stop: CancellationToken) -> Self {
+    pub fn start(queue: Queue, callers: Callers, stop: CancellationToken) -> Self {
         let hub = Arc::new(Hub::default());
-        tokio::spawn(run::run(hub.clone(), queue, keys, stop));
+        tokio::spawn(run::run(hub.clone(), queue, callers, stop));
         Self(hub)
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use streamspace_common::JobId;
-use streamspace_domain::api_keys::Keys;
+use streamspace_domain::callers::Callers;
 use streamspace_queue::{
     Queue,
     bus::Live,
@@ -34,7 +34,7 @@ const CHUNK: usize = 500;
 const MOMENT: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(hub: Arc<Hub>, queue: Queue, keys: Keys, stop: CancellationToken) {
+pub(super) async fn run(hub: Arc<Hub>, queue: Queue, callers: Callers, stop: CancellationToken) {
     let mut live = queue.bus().subscribe();
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,7 +61,7 @@ pub(super) async fn run(hub: Arc<Hub>, queue: Queue, keys: Keys, stop: Cancellat
                 }
             }
             _ = beat.tick() => {
-                match timeout(UNCONFIRMED, look(&hub, &queue, &keys, &mut confirmed)).await {
+                match timeout(UNCONFIRMED, look(&hub, &queue, &callers, &mut confirmed)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => warn!(error = %error, "watched jobs could not be read; trying again"),
                     Err(_) => warn!("watched jobs were not read within {UNCONFIRMED:?}; trying again"),
@@ -118,14 +118,14 @@ async fn let_them_read(hub: &Hub, patience: Instant) {
 }
 
 /// The net: who may still watch, what has changed, what is new.
-async fn look(hub: &Hub, queue: &Queue, keys: &Keys, confirmed: &mut Instant) -> sqlx::Result<()> {
+async fn look(hub: &Hub, queue: &Queue, callers: &Callers, confirmed: &mut Instant) -> sqlx::Result<()> {
     let asked = Instant::now();
     let watched = hub.watched();
-    if watched.keys.is_empty() {
+    if watched.credentials.is_empty() {
         *confirmed = asked;
         return Ok(());
     }
-    hub.recheck(&keys.still(watched.keys).await?, asked);
+    hub.recheck(&callers.still(watched.credentials).await?, asked);
     *confirmed = asked;
 
     let jobs: Vec<_> = watched.jobs.keys().copied().collect();

@@ -42,6 +42,7 @@ impl Operation {
     /// The path with ids of things that exist and are ours.
     fn path(&self, ours: &Ours) -> String {
         let id = match self.path.split('/').nth(3) {
+            Some("auth") if self.path.contains("/users/") => ours.owner.clone(),
             Some("jobs") => ours.job.clone(),
             Some("schedules") => ours.schedule.clone(),
             Some("teams") => ours.team.clone(),
@@ -70,6 +71,16 @@ impl Operation {
             "AddTeamMemberBody" => json!({ "email": "viewer@example.org", "role": "owner" }),
             "ChangeTeamMemberBody" => json!({ "role": "viewer" }),
             "SettingBody" => json!({ "value": "walked" }),
+            "LoginBody" => json!({ "email": "nobody@example.org", "password": "walked" }),
+            "RefreshBody" => json!({ "refreshToken": "rt_walked" }),
+            "ChangePasswordBody" => json!({
+                "currentPassword": "walked", "password": "walked through", "passwordConfirmation": "walked through",
+            }),
+            "CreateUserBody" => json!({
+                "email": "walked@example.org", "name": "Walked", "role": "user",
+                "password": "walked through", "passwordConfirmation": "walked through",
+            }),
+            "ChangeUserBody" | "ProfileBody" | "TenantBody" => json!({ "name": "Walked" }),
             // Nothing matches, so that the walk harms nothing.
             "JobFilter" => json!({ "kind": "no.such" }),
             other => panic!("a body for {other} is needed here"),
@@ -146,6 +157,10 @@ async fn nobody_gets_in_but_where_everybody_may() {
     for operation in operations() {
         let answer = operation.call(&app, None, &ours).await;
         match operation.access() {
+            // Strangers are refused there for what they send.
+            Access::Public if operation.method == Method::POST => {
+                assert!(matches!(answer.status, 401 | 404), "{}: {}", operation.path, answer.text);
+            }
             Access::Public => assert_eq!(answer.status, 200, "{}: {}", operation.path, answer.text),
             Access::Needs { .. } => {
                 let answer = answer.problem(401, "unauthenticated");
@@ -214,6 +229,8 @@ async fn the_lowest_role_reads_its_own_and_changes_nothing() {
     let app = App::start().await;
     let ours = ours(&app).await;
     let own = [
+        "/api/v1/auth/profile",
+        "/api/v1/auth/sessions",
         "/api/v1/jobs",
         "/api/v1/ws/jobs",
         "/api/v1/streams/ticket",
@@ -227,6 +244,11 @@ async fn the_lowest_role_reads_its_own_and_changes_nothing() {
             "/api/v1/jobs/{id}" if operation.method == Method::GET => &[404],
             "/api/v1/jobs/{id}/events" => &[404],
             path if path.starts_with("/api/v1/api-keys/") => &[404],
+            "/api/v1/auth/sessions/{id}" => &[404],
+            // A key is no sign-in, and this person has no password.
+            "/api/v1/auth/logout" => &[409],
+            "/api/v1/auth/change-password" => &[422],
+            "/api/v1/auth/tenant/profile" if operation.method == Method::GET => &[200],
             path if own.contains(&path) => &[200, 201, 426],
             "/api/v1/teams" if operation.method == Method::GET => &[200],
             path if path.starts_with("/api/v1/teams/{teamId}") && operation.method == Method::GET => &[404],

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts};
-use streamspace_common::{Actor, Config, JobId, PLATFORM, Role, TenantId, UserId};
+use streamspace_common::{Actor, Config, JobId, MasterKeys, PLATFORM, Role, TenantId, UserId};
 use streamspace_domain::{
     Ports,
     api_keys::{self, NewApiKey, Owner},
     identity::{self, NewOwner, NewTenant, Tier},
+    sign_in::Passwords,
 };
 use streamspace_queue::{
     Attempt, Db, DbOptions, Done, Failure, Job, Listen, Options, Queue, QueueOptions, Release, Request,
@@ -28,6 +29,8 @@ pub struct App {
     pub address: SocketAddr,
     client: reqwest::Client,
     stop: CancellationToken,
+    config: Config,
+    master: MasterKeys,
     /// Two tenants, and a platform administrator in a third.
     pub ours: Tenant,
     pub theirs: Tenant,
@@ -45,10 +48,16 @@ pub struct Tenant {
 #[derive(Clone)]
 pub struct Person {
     pub tenant: TenantId,
+    /// Of the tenant.
+    pub slug: String,
+    pub email: String,
     pub id: UserId,
     pub role: Role,
     pub key: String,
 }
+
+/// Of whoever has one.
+pub const PASSWORD: &str = "correct horse battery staple";
 
 /// A kind that no worker of these tests runs: its jobs do what SQL says.
 #[derive(Serialize, Deserialize)]
@@ -79,14 +88,15 @@ impl App {
         let theirs = tenant(&queue, "Theirs").await;
         let platform = platform(&queue).await;
         let stop = CancellationToken::new();
-        let address = serve(&config, queue.clone(), stop.clone()).await;
+        let master = MasterKeys::generate();
+        let address = serve(&config, queue.clone(), master.clone(), stop.clone()).await;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
-        Self { _database: database, queue, address, client, stop, ours, theirs, platform }
+        Self { _database: database, queue, address, client, stop, config, master, ours, theirs, platform }
     }
 
     /// Another process of the same installation: it hears of this one's changes by NOTIFY only.
     pub async fn another(&self) -> SocketAddr {
-        serve(&Config::default(), connect(&self._database), self.stop.clone()).await
+        serve(&self.config, connect(&self._database), self.master.clone(), self.stop.clone()).await
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -151,6 +161,15 @@ impl App {
         self.execute(&format!("update api_keys set active = false where user_id = '{}'", who.id)).await;
     }
 
+    pub async fn set_password(&self, who: &Person) {
+        self.set_password_to(who, PASSWORD).await;
+    }
+
+    pub async fn set_password_to(&self, who: &Person, password: &str) {
+        let hash = Passwords::new(&self.config.auth).hash(password.into()).await.unwrap();
+        self.execute(&format!("update users set password_hash = '{hash}' where id = '{}'", who.id)).await;
+    }
+
     pub fn stop(&self) {
         self.stop.cancel();
     }
@@ -174,7 +193,7 @@ fn connect(database: &Database) -> Queue {
     Queue::start(db.unwrap(), options).unwrap()
 }
 
-async fn serve(config: &Config, queue: Queue, stop: CancellationToken) -> SocketAddr {
+async fn serve(config: &Config, queue: Queue, master: MasterKeys, stop: CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let checked = queue.clone();
@@ -184,7 +203,8 @@ async fn serve(config: &Config, queue: Queue, stop: CancellationToken) -> Socket
     });
     let ports = Ports::default();
     let registry = streamspace_domain::registry(&ports);
-    let parts = Parts { queue, registry, schedules: streamspace_domain::schedules(&ports), checks, stop };
+    let schedules = streamspace_domain::schedules(&ports);
+    let parts = Parts { queue, registry, schedules, checks, master, stop };
     tokio::spawn(streamspace_api::serve(listener, Api::new(config, parts)));
     address
 }
@@ -193,9 +213,9 @@ async fn tenant(queue: &Queue, name: &str) -> Tenant {
     let (tenant, owner) = with_owner(queue, name, false).await;
     Tenant {
         id: tenant,
-        operator: person(queue, tenant, Role::Operator).await,
-        user: person(queue, tenant, Role::User).await,
-        viewer: person(queue, tenant, Role::Viewer).await,
+        operator: person(queue, tenant, &owner.slug, Role::Operator).await,
+        user: person(queue, tenant, &owner.slug, Role::User).await,
+        viewer: person(queue, tenant, &owner.slug, Role::Viewer).await,
         owner,
     }
 }
@@ -211,15 +231,31 @@ async fn with_owner(queue: &Queue, name: &str, platform_admin: bool) -> (TenantI
         slug: None,
         contact_email: None,
         tier: Tier::Standard,
-        owner: NewOwner { email: "owner@example.org".to_owned(), name: "Owner".to_owned(), platform_admin },
+        owner: NewOwner {
+            email: "owner@example.org".to_owned(),
+            name: "Owner".to_owned(),
+            platform_admin,
+            password_hash: None,
+            email_verified: false,
+        },
     };
     let (tenant, owner) = identity::create_tenant(&mut tx, new).await.unwrap();
     tx.commit().await.unwrap();
     let key = key_of(queue, tenant.id, owner.id, &["*"]).await;
-    (tenant.id, Person { tenant: tenant.id, id: owner.id, role: Role::Owner, key })
+    (
+        tenant.id,
+        Person {
+            tenant: tenant.id,
+            slug: tenant.slug,
+            email: owner.email,
+            id: owner.id,
+            role: Role::Owner,
+            key,
+        },
+    )
 }
 
-async fn person(queue: &Queue, tenant: TenantId, role: Role) -> Person {
+async fn person(queue: &Queue, tenant: TenantId, slug: &str, role: Role) -> Person {
     let id = UserId::new();
     sqlx::query("insert into users (id, tenant_id, email, username, name, role) values ($1, $2, $3, $4, 'Somebody', $5)")
         .bind(id.0)
@@ -231,7 +267,8 @@ async fn person(queue: &Queue, tenant: TenantId, role: Role) -> Person {
         .await
         .unwrap();
     let key = key_of(queue, tenant, id, &["*"]).await;
-    Person { tenant, id, role, key }
+    let email = format!("{}@example.org", role.as_str());
+    Person { tenant, slug: slug.to_owned(), email, id, role, key }
 }
 
 pub async fn key_of(queue: &Queue, tenant: TenantId, user: UserId, scopes: &[&str]) -> String {

@@ -11,6 +11,7 @@ mod edges;
 mod idempotency;
 mod lists;
 mod settings;
+mod sign_in;
 mod sockets;
 mod strings;
 mod teams;

@@ -81,7 +81,8 @@ async fn person(app: &App, name: &str, role: Role) -> Person {
          values ('{id}', '{tenant}', '{name}@example.org', '{name}', '{name}', '{role_name}')"
     ))
     .await;
-    Person { tenant, id, role, key: key_of(&app.queue, tenant, id, &["*"]).await }
+    let key = key_of(&app.queue, tenant, id, &["*"]).await;
+    Person { tenant, id, role, key, email: format!("{name}@example.org"), ..app.ours.owner.clone() }
 }
 
 /// Somebody who comes with a key of the tenant itself.
@@ -96,7 +97,7 @@ async fn tenant_key(app: &App, role: Role) -> Person {
     };
     let (_, secret) = api_keys::create_in(&mut tx, app.ours.id, new).await.unwrap();
     tx.commit().await.unwrap();
-    Person { tenant: app.ours.id, id: UserId::new(), role, key: secret.expose().clone() }
+    Person { id: UserId::new(), role, key: secret.expose().clone(), ..app.ours.owner.clone() }
 }
 
 async fn names(app: &App, who: &Person, path: &str) -> Vec<String> {

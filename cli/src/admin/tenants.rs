@@ -48,7 +48,13 @@ impl Create {
             slug: self.slug,
             contact_email: self.contact_email,
             tier: self.tier.unwrap_or_else(|| config.tenants.default_tier.into()),
-            owner: NewOwner { email: self.owner_email, name: self.owner_name, platform_admin: false },
+            owner: NewOwner {
+                email: self.owner_email,
+                name: self.owner_name,
+                platform_admin: false,
+                password_hash: None,
+                email_verified: false,
+            },
         };
         let (tenant, owner) =
             operation(&config, async move |tx| Ok(identity::create_tenant(tx, new).await?)).await?;

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts};
-use streamspace_common::{Config, telemetry};
+use streamspace_common::{Config, MasterKeys, telemetry};
 use streamspace_domain::{Ports, audit, identity::People};
 use streamspace_queue::{Ended, Listen, Queue, QueueOptions, Release, retention::Retention};
 use tokio::{
@@ -207,8 +207,10 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<()> {
     let ports = ports(&config);
+    let master = MasterKeys::load(&config.master_key_file())?;
     let parts = Parts {
         queue,
+        master,
         registry: streamspace_domain::registry(&ports),
         schedules: streamspace_domain::schedules(&ports),
         checks,

@@ -11,6 +11,9 @@ use crate::secret::Secret;
 const SHORTEST_SECRET: usize = 8;
 /// The database refuses to drop what is younger.
 const SHORTEST_AUDIT: Duration = Duration::from_secs(90 * 24 * 3600);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const WELL_KNOWN: [&str; 6] =
     ["password", "postgres", "streamspace", "administrator", "12345678", "00000000"];
 const EXAMPLES: [&str; 3] = ["changeme", "change-me", "change_me"];
@@ -70,6 +73,7 @@ impl Config {
         if self.limits.api_key_per_hour == 0 {
             refuse("limits.api_key_per_hour", "expected at least 1");
         }
+        self.auth_conflicts(&mut refuse);
         if self.audit.retention < SHORTEST_AUDIT {
             refuse("audit.retention", "expected at least 90d");
         }
@@ -82,6 +86,40 @@ impl Config {
             }
         }
         found
+    }
+
+    fn auth_conflicts(&self, refuse: &mut impl FnMut(&'static str, &str)) {
+        let auth = &self.auth;
+        if !(MINUTE..=HOUR * 12).contains(&auth.access_token_ttl) {
+            refuse("auth.access_token_ttl", "expected between 1m and 12h: such a token can't be taken back");
+        }
+        if !(HOUR..=DAY * 400).contains(&auth.refresh_token_ttl) {
+            refuse("auth.refresh_token_ttl", "expected between 1h and 400d");
+        }
+        if !(3..=1000).contains(&auth.lockout_failures) {
+            refuse("auth.lockout_failures", "expected between 3 and 1000");
+        }
+        if !(Duration::from_secs(1)..=DAY).contains(&auth.lockout_duration) {
+            refuse("auth.lockout_duration", "expected between 1s and 24h");
+        }
+        if !(1..=100).contains(&auth.argon2_iterations) {
+            refuse("auth.argon2_iterations", "expected between 1 and 100");
+        }
+        if !(1..=16).contains(&auth.argon2_parallelism) {
+            refuse("auth.argon2_parallelism", "expected between 1 and 16");
+        }
+        if !(8 * auth.argon2_parallelism.max(1)..=4 << 20).contains(&auth.argon2_memory_kib) {
+            refuse("auth.argon2_memory_kib", "expected at least 8 for each lane, and at most 4 GiB");
+        }
+        // What an attacker has to pay for each guess: the least that OWASP advises.
+        if self.is_production()
+            && u64::from(auth.argon2_memory_kib) * u64::from(auth.argon2_iterations) < 7168 * 5
+        {
+            refuse(
+                "auth.argon2_memory_kib",
+                "with so few iterations hashes are cheap to guess; refused in production",
+            );
+        }
     }
 
     fn job_conflicts(&self) -> Vec<(&'static str, String)> {

@@ -31,7 +31,12 @@ impl Ed25519Signer {
 
     /// The public key as it is published.
     pub fn jwk(&self, kid: &str) -> Value {
-        let x = URL_SAFE_NO_PAD.encode(self.public());
+        Self::published(&self.public(), kid)
+    }
+
+    /// The same of one whose other half is not at hand.
+    pub fn published(public: &[u8; 32], kid: &str) -> Value {
+        let x = URL_SAFE_NO_PAD.encode(public);
         json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": x })
     }
 

@@ -3,12 +3,11 @@
 //! A key of a person acts with that person's rights, whatever they are at that moment; a key of a
 //! tenant has a role of its own. Scopes narrow both.
 
-mod check;
 mod error;
 mod model;
 mod scopes;
 mod secret;
-mod store;
+pub(crate) mod store;
 pub mod term;
 pub mod usage;
 mod usage_store;
@@ -21,7 +20,6 @@ use streamspace_common::{Actor, ApiKeyId, Creator, Role, Secret, TenantId, UserI
 use streamspace_queue::Tx;
 
 pub use self::{
-    check::{Checked, Keys},
     error::Error,
     model::{ApiKey, Call, Day, Filter, LoggedCall, NewApiKey, Owner},
     scopes::{AREAS, Scopes},

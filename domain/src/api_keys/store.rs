@@ -6,12 +6,12 @@ use streamspace_common::{Actor, ApiKeyId, Creator, Role, Secret, TenantId, UserI
 use streamspace_queue::Tx;
 use uuid::Uuid;
 
-use super::{
-    ApiKey, Error, Filter, NewApiKey, Owner, Reach, Scopes,
-    check::Checked,
-    secret::{self, Hash},
+use super::{ApiKey, Error, Filter, NewApiKey, Owner, Reach, Scopes, secret};
+use crate::{
+    callers::{Checked, Credential},
+    identity::store::role,
+    opaque::Hash,
 };
-use crate::identity::store::role;
 
 struct KeyRow {
     id: ApiKeyId,
@@ -56,10 +56,6 @@ impl KeyRow {
     }
 }
 
-fn hash_of(secret: &Secret<String>) -> Hash {
-    secret::hash(secret.expose()).expect("it was just made in this form")
-}
-
 pub(super) async fn insert(
     tx: &mut Tx,
     tenant: TenantId,
@@ -72,7 +68,7 @@ pub(super) async fn insert(
         Owner::User(user) => (Some(user.0), None),
         Owner::Tenant(role) => (None, Some(role.as_str())),
     };
-    let hash = hash_of(secret);
+    let hash = secret::hash(secret);
     let row = sqlx::query_as!(
         KeyRow,
         r#"insert into api_keys (id, tenant_id, user_id, role, name, prefix, secret_hash, scopes,
@@ -217,7 +213,7 @@ pub(super) async fn rotate(
     secret: &Secret<String>,
     overlap: Duration,
 ) -> sqlx::Result<Option<Timestamp>> {
-    let hash = hash_of(secret);
+    let hash = secret::hash(secret);
     let until = sqlx::query_scalar!(
         "update api_keys
          set secret_hash = $3, prefix = $4,
@@ -255,13 +251,20 @@ impl Row {
             role: role(&self.role),
             platform: self.platform,
         };
-        let hourly_limit = self.hourly_limit.unsigned_abs();
-        Checked { key: self.id, actor, scopes: Scopes::new(self.scopes), hourly_limit }
+        Checked {
+            credential: Credential::Key(self.id),
+            hourly_limit: Some(self.hourly_limit.unsigned_abs()),
+            by_cookie: false,
+            actor,
+            scopes: Scopes::new(self.scopes),
+            expires_at: None,
+            must_enrol: false,
+        }
     }
 }
 
 /// Who comes with the key of this hash, if they may come now.
-pub(super) async fn by_hash(conn: &mut PgConnection, hash: &Hash) -> sqlx::Result<Option<Checked>> {
+pub(crate) async fn by_hash(conn: &mut PgConnection, hash: &Hash) -> sqlx::Result<Option<Checked>> {
     let row = sqlx::query_as!(
         Row,
         r#"select k.id as "id: ApiKeyId", k.tenant_id as "tenant_id: TenantId", k.user_id as "user_id: UserId",
@@ -281,7 +284,7 @@ pub(super) async fn by_hash(conn: &mut PgConnection, hash: &Hash) -> sqlx::Resul
 }
 
 /// The same for many by id: whoever is missing may not come any more.
-pub(super) async fn by_ids(conn: &mut PgConnection, keys: &[uuid::Uuid]) -> sqlx::Result<Vec<Checked>> {
+pub(crate) async fn by_ids(conn: &mut PgConnection, keys: &[Uuid]) -> sqlx::Result<Vec<Checked>> {
     let rows = sqlx::query_as!(
         Row,
         r#"select k.id as "id: ApiKeyId", k.tenant_id as "tenant_id: TenantId", k.user_id as "user_id: UserId",

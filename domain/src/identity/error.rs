@@ -12,6 +12,15 @@ pub enum Error {
     Inactive,
     #[error("the slug {0:?} is taken")]
     SlugTaken(String),
+    #[error("somebody here has this address already")]
+    EmailTaken,
+    #[error("somebody here has this username already")]
+    UsernameTaken,
+    #[error("the tenant's last owner who may sign in stays one")]
+    LastOwner,
+    /// Who may manage admins and owners are owners.
+    #[error("this takes the role of an owner")]
+    NeedsOwner,
     #[error("{field}: {message}")]
     Invalid { field: &'static str, message: String },
     #[error(transparent)]
@@ -24,10 +33,22 @@ impl Classified for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoTenant | Self::NoUser => ErrorKind::NotFound,
-            Self::SlugTaken(_) | Self::Inactive => ErrorKind::Conflict,
+            Self::SlugTaken(_)
+            | Self::EmailTaken
+            | Self::UsernameTaken
+            | Self::LastOwner
+            | Self::Inactive => ErrorKind::Conflict,
+            Self::NeedsOwner => ErrorKind::Forbidden,
             Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Forbidden(error) => error.kind(),
             Self::Db(error) => error.kind(),
+        }
+    }
+
+    fn field(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Invalid { field, message } => Some((field, message)),
+            _ => None,
         }
     }
 }

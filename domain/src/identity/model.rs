@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use streamspace_common::{Role, TenantId, UserId};
+use serde_json::Value;
+use streamspace_common::{Actor, Creator, Role, TenantId, UserId};
 
 use super::Error;
 
@@ -56,12 +57,14 @@ pub struct Tenant {
     pub slug: String,
     pub contact_email: Option<String>,
     pub tier: Tier,
+    pub metadata: Value,
     pub active: bool,
     pub created_at: Timestamp,
+    pub updated_at: Timestamp,
 }
 
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// A person in a tenant.
+#[derive(Clone, Debug)]
 pub struct User {
     pub id: UserId,
     pub tenant: TenantId,
@@ -71,6 +74,70 @@ pub struct User {
     pub role: Role,
     pub platform_admin: bool,
     pub active: bool,
+    pub email_verified: bool,
+    pub mfa_enabled: bool,
+    pub last_login_at: Option<Timestamp>,
+    /// To five minutes.
+    pub last_active_at: Option<Timestamp>,
+    pub failed_logins: u32,
+    /// In the future, if at all.
+    pub locked_until: Option<Timestamp>,
+    pub created_at: Timestamp,
+}
+
+impl User {
+    /// The person, acting.
+    pub fn actor(&self) -> Actor {
+        Actor {
+            tenant: self.tenant,
+            by: Creator::User(self.id),
+            user: Some(self.id),
+            key: None,
+            role: self.role,
+            platform: self.platform_admin,
+        }
+    }
+}
+
+/// Somebody to be.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    pub email: String,
+    /// From the address when absent.
+    pub username: Option<String>,
+    pub name: String,
+    pub role: Role,
+    /// Without it there is no way in until one is set.
+    pub password_hash: Option<String>,
+}
+
+/// What is to be different about a person; `None`: as it is.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeUser {
+    pub name: Option<String>,
+    pub email: Option<String>,
+    pub username: Option<String>,
+    pub role: Option<Role>,
+    pub active: Option<bool>,
+    /// Forgives the failures that have closed the account.
+    pub unlock: bool,
+}
+
+/// Which people.
+#[derive(Clone, Debug, Default)]
+pub struct UserFilter {
+    pub role: Option<Role>,
+    pub active: Option<bool>,
+    /// In the name, the username or the address.
+    pub q: Option<String>,
+}
+
+/// What is to be different about a tenant.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeTenant {
+    pub name: Option<String>,
+    pub contact_email: Option<Option<String>>,
+    pub metadata: Option<Value>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +155,9 @@ pub struct NewOwner {
     pub email: String,
     pub name: String,
     pub platform_admin: bool,
+    pub password_hash: Option<String>,
+    /// Whoever makes the owner knows that the address is theirs.
+    pub email_verified: bool,
 }
 
 const MAX_SLUG: usize = 63;
@@ -115,7 +185,7 @@ pub(super) fn check_slug(slug: &str) -> Result<(), Error> {
         return Ok(());
     }
     let message = format!("{slug:?} is no slug: 1 to 63 of a-z, 0-9 and inner dashes");
-    Err(Error::Invalid { field: "slug", message })
+    Err(Error::Invalid { field: "/slug", message })
 }
 
 pub(super) fn check_text(field: &'static str, text: &str, most: usize) -> Result<(), Error> {
@@ -143,9 +213,31 @@ pub(super) fn check_email(field: &'static str, email: &str) -> Result<(), Error>
     }
 }
 
-/// The e-mail's local part, as far as a username may be long.
+pub(super) const LONGEST_USERNAME: usize = 64;
+
+/// The e-mail's local part, in the letters that a username may have.
 pub(super) fn username_of(email: &str) -> String {
-    email.split('@').next().unwrap_or(email).chars().take(64).collect()
+    let local = email.split('@').next().unwrap_or(email).to_lowercase();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    let name: String = local.chars().map(plain).take(LONGEST_USERNAME).collect();
+    let name = name.trim_matches(['.', '_', '-']);
+    if name.is_empty() { "user".to_owned() } else { name.to_owned() }
+}
+
+/// It stands in the names and addresses of sessions.
+pub(super) fn check_username(username: &str) -> Result<(), Error> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    let outer = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = username.as_bytes();
+    let good = bytes.len() <= LONGEST_USERNAME
+        && bytes.iter().all(|b| inner(*b))
+        && outer(bytes.first())
+        && outer(bytes.last());
+    if good {
+        return Ok(());
+    }
+    let message = "is no username: up to 64 of a-z, 0-9, and inner dots, dashes and underscores".to_owned();
+    Err(Error::Invalid { field: "/username", message })
 }
 
 #[cfg(test)]
@@ -159,6 +251,16 @@ mod tests {
         assert!(check_slug(&slug_of("Default")).is_ok());
         for bad in ["", "-a", "a-", "A", "a b", "a\0"] {
             assert!(check_slug(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_gives_a_username() {
+        assert_eq!(username_of("Ada.Lovelace+x@example.org"), "ada.lovelace-x");
+        assert_eq!(username_of("_@example.org"), "user");
+        assert!(check_username(&username_of(&format!("{}@x", "ä".repeat(99)))).is_ok());
+        for bad in ["", "Ada", "-a", "a.", "a b", "a\0", &"a".repeat(65)] {
+            assert!(check_username(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -37,6 +37,14 @@ pub enum Permission {
     SettingsManage,
     /// Reads what was changed by whom.
     AuditRead,
+    /// Keeps one's own profile, password, second factor and sign-ins.
+    ProfileOwn,
+    /// Makes, invites, changes and removes people; of admins and owners only owners do.
+    UsersManage,
+    /// Reads the tenant's profile.
+    TenantRead,
+    /// Changes it.
+    TenantWrite,
 }
 
 /// Who has a permission.
@@ -52,7 +60,7 @@ pub enum Least {
 }
 
 impl Permission {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::JobsRead,
         Self::JobsCancel,
         Self::JobsManage,
@@ -71,15 +79,23 @@ impl Permission {
         Self::TeamsWrite,
         Self::SettingsManage,
         Self::AuditRead,
+        Self::ProfileOwn,
+        Self::UsersManage,
+        Self::TenantRead,
+        Self::TenantWrite,
     ];
 
     /// The table.
     pub fn least(self) -> Least {
         use Least::{Platform, Role as AtLeast, RoleOrPlatform};
         match self {
-            Self::JobsRead | Self::StreamsOpen | Self::ApiKeysOwn | Self::TeamsRead | Self::TeamsLeave => {
-                AtLeast(Role::Viewer)
-            }
+            Self::JobsRead
+            | Self::StreamsOpen
+            | Self::ApiKeysOwn
+            | Self::TeamsRead
+            | Self::TeamsLeave
+            | Self::ProfileOwn
+            | Self::TenantRead => AtLeast(Role::Viewer),
             Self::JobsCancel | Self::TeamsWrite => AtLeast(Role::User),
             Self::JobsManage => AtLeast(Role::Operator),
             Self::QueuesRead
@@ -87,7 +103,11 @@ impl Permission {
             | Self::WorkersRead
             | Self::SchedulesRead
             | Self::SchedulesWrite => RoleOrPlatform(Role::Operator),
-            Self::ApiKeysManage | Self::SettingsManage | Self::AuditRead => AtLeast(Role::Admin),
+            Self::ApiKeysManage
+            | Self::SettingsManage
+            | Self::AuditRead
+            | Self::UsersManage
+            | Self::TenantWrite => AtLeast(Role::Admin),
             Self::WorkersControl | Self::TenantsManage => Platform,
         }
     }
@@ -113,6 +133,10 @@ impl Permission {
             Self::TeamsWrite => "teams.write",
             Self::SettingsManage => "settings.manage",
             Self::AuditRead => "audit.read",
+            Self::ProfileOwn => "profile.own",
+            Self::UsersManage => "users.manage",
+            Self::TenantRead => "tenant.read",
+            Self::TenantWrite => "tenant.write",
         }
     }
 

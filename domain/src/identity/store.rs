@@ -1,9 +1,10 @@
+use serde_json::Value;
 use sqlx::PgConnection;
 use streamspace_common::{PLATFORM, Role, TenantId, UserId};
 
 use super::{
     Error,
-    model::{NewOwner, Tenant, Tier, User, username_of},
+    model::{Tenant, Tier},
 };
 
 struct TenantRow {
@@ -12,8 +13,10 @@ struct TenantRow {
     slug: String,
     contact_email: Option<String>,
     tier: String,
+    metadata: Value,
     active: bool,
     created_at: jiff_sqlx::Timestamp,
+    updated_at: jiff_sqlx::Timestamp,
 }
 
 impl TenantRow {
@@ -24,8 +27,10 @@ impl TenantRow {
             slug: self.slug,
             contact_email: self.contact_email,
             tier: self.tier.parse().expect("the column's check knows the same tiers"),
+            metadata: self.metadata,
             active: self.active,
             created_at: self.created_at.to_jiff(),
+            updated_at: self.updated_at.to_jiff(),
         }
     }
 }
@@ -41,7 +46,8 @@ pub(super) async fn insert_tenant(
         TenantRow,
         r#"insert into tenants (id, name, slug, contact_email, tier) values ($1, $2, $3, $4, $5)
            on conflict (slug) do nothing
-           returning id as "id: TenantId", name, slug, contact_email, tier, active, created_at"#,
+           returning id as "id: TenantId", name, slug, contact_email, tier, metadata, active,
+                     created_at, updated_at"#,
         TenantId::new().0,
         name,
         slug,
@@ -53,41 +59,11 @@ pub(super) async fn insert_tenant(
     row.map(TenantRow::into_tenant).ok_or_else(|| Error::SlugTaken(slug.to_owned()))
 }
 
-pub(super) async fn insert_owner(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    owner: &NewOwner,
-) -> Result<User, Error> {
-    let user = User {
-        id: UserId::new(),
-        tenant,
-        email: owner.email.clone(),
-        username: username_of(&owner.email),
-        name: owner.name.clone(),
-        role: Role::Owner,
-        platform_admin: owner.platform_admin,
-        active: true,
-    };
-    sqlx::query!(
-        "insert into users (id, tenant_id, email, username, name, role, platform_admin)
-         values ($1, $2, $3, $4, $5, $6, $7)",
-        user.id.0,
-        tenant.0,
-        user.email,
-        user.username,
-        user.name,
-        user.role.as_str(),
-        user.platform_admin,
-    )
-    .execute(conn)
-    .await?;
-    Ok(user)
-}
-
 pub(super) async fn tenant_by_slug(conn: &mut PgConnection, slug: &str) -> Result<Tenant, Error> {
     let row = sqlx::query_as!(
         TenantRow,
-        r#"select id as "id: TenantId", name, slug, contact_email, tier, active, created_at
+        r#"select id as "id: TenantId", name, slug, contact_email, tier, metadata, active, created_at,
+                  updated_at
            from tenants where slug = $1 and id <> $2"#,
         slug,
         PLATFORM.0,
@@ -97,30 +73,44 @@ pub(super) async fn tenant_by_slug(conn: &mut PgConnection, slug: &str) -> Resul
     row.map(TenantRow::into_tenant).ok_or(Error::NoTenant)
 }
 
-pub(super) async fn user_by_email(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    email: &str,
-) -> Result<User, Error> {
-    let row = sqlx::query!(
-        r#"select id as "id: UserId", email, username, name, role, platform_admin, active
-           from users where tenant_id = $1 and lower(email) = lower($2)"#,
-        tenant.0,
-        email,
+pub(super) async fn tenant(conn: &mut PgConnection, id: TenantId) -> Result<Tenant, Error> {
+    let row = sqlx::query_as!(
+        TenantRow,
+        r#"select id as "id: TenantId", name, slug, contact_email, tier, metadata, active, created_at, updated_at
+           from tenants where id = $1"#,
+        id.0,
     )
     .fetch_optional(conn)
-    .await?
-    .ok_or(Error::NoUser)?;
-    Ok(User {
-        id: row.id,
-        tenant,
-        email: row.email,
-        username: row.username,
-        name: row.name,
-        role: role(&row.role),
-        platform_admin: row.platform_admin,
-        active: row.active,
-    })
+    .await?;
+    row.map(TenantRow::into_tenant).ok_or(Error::NoTenant)
+}
+
+pub(super) async fn lock_tenant(conn: &mut PgConnection, id: TenantId) -> Result<Tenant, Error> {
+    sqlx::query!("select 1 as one from tenants where id = $1 for update", id.0)
+        .fetch_optional(&mut *conn)
+        .await?;
+    tenant(conn, id).await
+}
+
+pub(super) async fn change_tenant(
+    conn: &mut PgConnection,
+    id: TenantId,
+    name: &str,
+    contact_email: Option<&str>,
+    metadata: &Value,
+) -> Result<Tenant, Error> {
+    let row = sqlx::query_as!(
+        TenantRow,
+        r#"update tenants set name = $2, contact_email = $3, metadata = $4, updated_at = now() where id = $1
+           returning id as "id: TenantId", name, slug, contact_email, tier, metadata, active, created_at, updated_at"#,
+        id.0,
+        name,
+        contact_email,
+        metadata,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(row.into_tenant())
 }
 
 pub(super) async fn set_platform_admin(

@@ -26,7 +26,7 @@ pub struct Known {
     default: fn(&Defaults) -> Value,
 }
 
-pub(super) const MFA_REQUIRED: Known = Known {
+pub(crate) const MFA_REQUIRED: Known = Known {
     key: "auth.mfa_required",
     form: Form::Boolean,
     description: "Whether signing in takes a second factor.",

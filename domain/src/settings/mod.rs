@@ -10,14 +10,15 @@ mod store;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use streamspace_common::{Actor, Creator, TenantId};
+use streamspace_common::{Actor, Creator};
 use streamspace_queue::Tx;
 
+pub(crate) use self::known::MFA_REQUIRED;
+use self::store::Stored;
 pub use self::{
     error::Error,
     known::{Defaults, Form, KNOWN, Known},
 };
-use self::{known::MFA_REQUIRED, store::Stored};
 use crate::{
     audit::{self, Entry},
     identity::{Permission, Require},
@@ -79,17 +80,6 @@ pub async fn set(tx: &mut Tx, defaults: &Defaults, key: &str, value: Value) -> R
         .after(json!({ "value": after.value, "source": after.source() }));
     audit::record(tx, changed).await?;
     Ok(after)
-}
-
-/// Whether signing in to a tenant takes a second factor.
-pub async fn mfa_required(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    defaults: &Defaults,
-) -> sqlx::Result<bool> {
-    let stored = store::get(conn, tenant, MFA_REQUIRED.key).await?;
-    let said = stored.and_then(|stored| stored.value?.as_bool());
-    Ok(said.unwrap_or(defaults.mfa_required))
 }
 
 impl Setting {

@@ -17,7 +17,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use streamspace_api::{Api, Parts};
 use streamspace_common::config::LogConfig;
-use streamspace_common::{Actor, Config, TenantId, telemetry};
+use streamspace_common::{Actor, Config, MasterKeys, TenantId, telemetry};
 use streamspace_queue::schedule::Schedules;
 use streamspace_queue::{
     Behind, Db, DbOptions, Ended, Listen, Queue, QueueOptions, Registry, Release, Rights, WorkerOptions,
@@ -90,7 +90,9 @@ async fn serve(stop: CancellationToken) -> Result<()> {
     let registry = kinds(Release(1), Arc::new(stage().await?));
     let schedules = Schedules::new(registry.clone(), []);
     let checks = streamspace_admin::Checks::new();
-    let api = Api::new(&Config::default(), Parts { queue: queue.clone(), registry, schedules, checks, stop });
+    let master = MasterKeys::generate();
+    let parts = Parts { queue: queue.clone(), registry, schedules, checks, master, stop };
+    let api = Api::new(&Config::default(), parts);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("fleet ready on {}", listener.local_addr()?.port());
     streamspace_api::serve(listener, api).await?;

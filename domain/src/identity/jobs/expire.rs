@@ -4,16 +4,18 @@ use serde::{Deserialize, Serialize};
 use streamspace_queue::{Attempt, Done, Failure, Job, Slot, minutes};
 use tokio::time::Instant;
 
-use crate::api_keys::usage;
+use crate::{api_keys::usage, sign_in};
 
-/// Forgets what has ended by time: secrets of keys whose overlap is over, the log of what keys were used
-/// for. That they end does not wait for this: each is asked for its time when somebody comes with it.
+/// Forgets what has ended by time: sign-ins, refresh tokens and challenges, mailed links, secrets of keys
+/// whose overlap is over, the log of what keys were used for, keys that sign no more. That they end does not wait for this: each is asked for its time when somebody comes with it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expire {}
 
 /// Of the time that it takes, the part in which it deletes.
 const REST: u32 = 4;
+/// Rows of a kind in one go.
+const MOST: i64 = 5000;
 const LONGEST_REST: Duration = Duration::from_secs(2);
 
 impl Job for Expire {
@@ -31,7 +33,8 @@ impl Job for Expire {
         loop {
             let began = Instant::now();
             let mut tx = attempt.begin();
-            let more = usage::prune(tx.conn().await?).await?;
+            let conn = tx.conn().await?;
+            let more = usage::prune(conn).await? | sign_in::prune(conn, MOST).await?;
             tx.commit().await?;
             if !more {
                 break;
@@ -42,7 +45,9 @@ impl Job for Expire {
             }
         }
         let mut tx = attempt.begin();
-        usage::drop_months(tx.conn().await?).await?;
+        let conn = tx.conn().await?;
+        sign_in::forget_keys(conn).await?;
+        usage::drop_months(conn).await?;
         tx.commit().await?;
         Ok(Done::nothing())
     }

@@ -50,8 +50,13 @@ impl Lab {
 
     pub async fn organisation(&self, name: &str) -> Result<Organisation> {
         let mut tx = self.queue.begin(Actor::system(PLATFORM), Request::default());
-        let owner =
-            NewOwner { email: format!("{name}@example.com"), name: name.into(), platform_admin: false };
+        let owner = NewOwner {
+            email: format!("{name}@example.com"),
+            name: name.into(),
+            platform_admin: false,
+            password_hash: None,
+            email_verified: false,
+        };
         let new =
             NewTenant { name: name.into(), slug: None, contact_email: None, tier: Tier::Standard, owner };
         let (tenant, person) = identity::create_tenant(&mut tx, new).await?;

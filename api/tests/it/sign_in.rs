@@ -1,0 +1,402 @@
+//! People sign in, stay in, and are out when they should be.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::Method;
+use serde_json::{Value, json};
+use streamspace_common::{Config, config::AuthConfig};
+use streamspace_testkit::eventually;
+
+use crate::app::{Answer, App, PASSWORD, Person};
+
+/// Hashes that cost nothing: what they are worth is tested where they are made.
+pub fn cheap() -> Config {
+    let auth = AuthConfig { argon2_memory_kib: 64, argon2_iterations: 1, ..AuthConfig::default() };
+    Config { auth, ..Config::default() }
+}
+
+pub async fn login(app: &App, body: Value) -> Answer {
+    Answer::of(app.anonymous(Method::POST, "/api/v1/auth/login").json(&body)).await
+}
+
+async fn sign_in(app: &App, who: &Person) -> Value {
+    login(app, json!({ "email": who.email, "password": PASSWORD, "tenant": who.slug }))
+        .await
+        .expect(200)
+        .json()
+}
+
+async fn with_token(app: &App, method: Method, path: &str, token: &str) -> Answer {
+    Answer::of(app.anonymous(method, path).bearer_auth(token)).await
+}
+
+async fn profile(app: &App, token: &str) -> Answer {
+    with_token(app, Method::GET, "/api/v1/auth/profile", token).await
+}
+
+async fn refresh(app: &App, token: &str) -> Answer {
+    let body = json!({ "refreshToken": token });
+    Answer::of(app.anonymous(Method::POST, "/api/v1/auth/refresh").json(&body)).await
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}")).to_owned()
+}
+
+#[tokio::test]
+async fn somebody_signs_in_and_is_who_they_are() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let signed_in = sign_in(&app, who).await;
+    assert_eq!(signed_in["tokenType"], "Bearer");
+    assert_eq!(signed_in["expiresIn"], 1800);
+    assert_eq!(signed_in["user"]["id"], who.id.to_string());
+    assert_eq!(signed_in["tenant"]["slug"], who.slug);
+    let token = text(&signed_in, "accessToken");
+    let me = profile(&app, &token).await.expect(200).json();
+    assert_eq!((&me["email"], &me["role"]), (&json!(who.email), &json!("user")));
+    assert!(me["permissions"].as_array().unwrap().contains(&json!("jobs.cancel")), "{me}");
+    assert!(me["lastLogin"].is_string());
+    // With a token one may what one may with a key of one's own.
+    with_token(&app, Method::GET, "/api/v1/jobs", &token).await.expect(200);
+    with_token(&app, Method::GET, "/api/v1/audit", &token).await.problem(403, "forbidden");
+    // Each credential in its place.
+    with_token(&app, Method::GET, "/api/v1/jobs", &text(&signed_in, "refreshToken"))
+        .await
+        .problem(401, "unauthenticated");
+    refresh(&app, &token).await.problem(401, "unauthenticated");
+    app.job(who).await;
+    let as_key = app.get(who, "/api/v1/jobs").await.expect(200).json();
+    assert_eq!(with_token(&app, Method::GET, "/api/v1/jobs", &token).await.expect(200).json(), as_key);
+}
+
+#[tokio::test]
+async fn whoever_is_refused_is_refused_alike() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    app.set_password(&app.ours.viewer).await;
+    app.execute(&format!("update users set active = false where id = '{}'", app.ours.viewer.id)).await;
+    let attempts = [
+        json!({ "email": who.email, "password": "wrong password", "tenant": who.slug }),
+        json!({ "email": "nobody@example.org", "password": PASSWORD, "tenant": who.slug }),
+        json!({ "email": who.email, "password": PASSWORD, "tenant": "no-such-tenant" }),
+        json!({ "email": app.ours.viewer.email, "password": PASSWORD, "tenant": who.slug }),
+        // Has no password.
+        json!({ "email": app.ours.operator.email, "password": PASSWORD, "tenant": who.slug }),
+        json!({ "email": "nobody@example.org", "password": "x", "tenant": "platform" }),
+    ];
+    let mut told = Vec::new();
+    for attempt in attempts {
+        let mut problem = login(&app, attempt).await.problem(401, "unauthenticated").json();
+        problem["requestId"].take();
+        told.push(problem);
+    }
+    told.dedup();
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+#[tokio::test]
+async fn one_password_in_two_tenants_takes_the_name_of_one() {
+    let app = App::start_with(cheap()).await;
+    for who in [&app.ours.user, &app.theirs.user] {
+        app.set_password(who).await;
+    }
+    let email = &app.ours.user.email;
+    let problem =
+        login(&app, json!({ "email": email, "password": PASSWORD })).await.problem(422, "tenant-required");
+    let slugs: Vec<_> =
+        problem.json()["errors"].as_array().unwrap().iter().map(|e| e["detail"].clone()).collect();
+    assert_eq!(slugs, [json!("ours"), json!("theirs")]);
+    // Where the passwords differ, the password tells; the other account is not charged for it.
+    app.set_password_to(&app.theirs.user, "another password").await;
+    for _ in 0..8 {
+        let body = json!({ "email": email, "password": PASSWORD });
+        assert_eq!(login(&app, body).await.expect(200).json()["tenant"]["slug"], "ours");
+    }
+    let body = json!({ "email": email, "password": "another password" });
+    assert_eq!(login(&app, body).await.expect(200).json()["tenant"]["slug"], "theirs");
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_good_once_and_ends_its_sign_in_the_second_time() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let first = sign_in(&app, who).await;
+    let second = refresh(&app, &text(&first, "refreshToken")).await.expect(200).json();
+    assert_ne!(first["refreshToken"], second["refreshToken"]);
+    profile(&app, &text(&second, "accessToken")).await.expect(200);
+    // Somebody comes with the first once more.
+    refresh(&app, &text(&first, "refreshToken")).await.problem(401, "unauthenticated");
+    refresh(&app, &text(&second, "refreshToken")).await.problem(401, "unauthenticated");
+    let token = text(&second, "accessToken");
+    eventually(Duration::from_secs(5), "its access tokens are refused", async || {
+        (profile(&app, &token).await.status == 401).then_some(())
+    })
+    .await;
+    assert_eq!(app.count("select count(*) from audit where action = 'sign_ins.reuse'").await, 1);
+}
+
+#[tokio::test]
+async fn of_many_that_come_with_one_refresh_token_at_once_one_gets_the_next() {
+    let app = App::start_with(cheap()).await;
+    app.set_password(&app.ours.user).await;
+    let token = text(&sign_in(&app, &app.ours.user).await, "refreshToken");
+    let answers = futures::future::join_all((0..20).map(|_| refresh(&app, &token))).await;
+    let good: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+    assert_eq!(good.len(), 1);
+    assert!(answers.iter().all(|answer| matches!(answer.status, 200 | 401)));
+    // And that one is worth nothing: who of them was the thief can't be told.
+    refresh(&app, &text(&good[0].json(), "refreshToken")).await.problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn who_signs_out_is_out_at_once() {
+    let app = App::start_with(cheap()).await;
+    app.set_password(&app.ours.user).await;
+    let (one, other) = (sign_in(&app, &app.ours.user).await, sign_in(&app, &app.ours.user).await);
+    let (token, stays) = (text(&one, "accessToken"), text(&other, "accessToken"));
+    profile(&app, &token).await.expect(200);
+    let listed = with_token(&app, Method::GET, "/api/v1/auth/sessions", &token).await.expect(200).json();
+    let current: Vec<_> = listed["items"].as_array().unwrap().iter().map(|s| s["current"].clone()).collect();
+    assert_eq!(current, [json!(false), json!(true)], "newest first");
+    with_token(&app, Method::POST, "/api/v1/auth/logout", &token).await.expect(204);
+    profile(&app, &token).await.problem(401, "unauthenticated");
+    refresh(&app, &text(&one, "refreshToken")).await.problem(401, "unauthenticated");
+    profile(&app, &stays).await.expect(200);
+    // From the list one ends another of one's own, and nobody else's.
+    let id = text(&listed["items"][0], "id");
+    app.set_password(&app.theirs.user).await;
+    let stranger = text(&sign_in(&app, &app.theirs.user).await, "accessToken");
+    let path = format!("/api/v1/auth/sessions/{id}");
+    with_token(&app, Method::DELETE, &path, &stranger).await.problem(404, "not-found");
+    with_token(&app, Method::DELETE, &path, &stays).await.expect(204);
+    profile(&app, &stays).await.problem(401, "unauthenticated");
+    app.post(&app.ours.user, "/api/v1/auth/logout", json!({})).await.problem(409, "no-sign-in");
+}
+
+#[tokio::test]
+async fn failures_close_an_account_for_a_while() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let body = |password: &str| json!({ "email": who.email, "password": password, "tenant": who.slug });
+    for _ in 0..4 {
+        login(&app, body("wrong password")).await.problem(401, "unauthenticated");
+    }
+    login(&app, body(PASSWORD)).await.expect(200);
+    // Forgiven. However many come at once, five are tried.
+    let guesses = (0..30).map(|n| login(&app, body(&format!("wrong password {n}"))));
+    for answer in futures::future::join_all(guesses).await {
+        assert!(matches!(answer.status, 401 | 429), "{}", answer.text);
+    }
+    let failed = format!("select failed_logins::bigint from users where id = '{}'", who.id);
+    assert_eq!(app.count(&failed).await, 5);
+    app.execute("delete from sign_in_failures").await;
+    login(&app, body(PASSWORD)).await.problem(401, "unauthenticated");
+    let shown = app.get(&app.ours.owner, &format!("/api/v1/auth/users/{}", who.id)).await.expect(200).json();
+    assert!(shown["lockedUntil"].is_string() && shown["failedLoginCount"] == 5, "{shown}");
+    assert_eq!(app.count("select count(*) from audit where action = 'users.lock'").await, 1);
+    // Time opens it, and the next time it is closed for twice as long.
+    app.execute("update users set locked_until = now() - interval '1 s' where locked_until is not null")
+        .await;
+    for _ in 0..5 {
+        login(&app, body("wrong password")).await.problem(401, "unauthenticated");
+    }
+    let minutes = format!(
+        "select round(extract(epoch from locked_until - now()) / 60)::bigint from users where id = '{}'",
+        who.id
+    );
+    assert_eq!(app.count(&minutes).await, 30);
+    // An administrator too.
+    let open = app.request(&app.ours.owner, Method::PATCH, &format!("/api/v1/auth/users/{}", who.id));
+    Answer::of(open.json(&json!({ "locked": false }))).await.expect(200);
+    login(&app, body(PASSWORD)).await.expect(200);
+}
+
+#[tokio::test]
+async fn failures_of_one_address_slow_it_down_whatever_the_account() {
+    let app = App::start_with(cheap()).await;
+    for n in 0..20 {
+        let body = json!({ "email": format!("{n}@example.org"), "password": "a guess" });
+        login(&app, body).await.problem(401, "unauthenticated");
+    }
+    app.set_password(&app.ours.user).await;
+    let body = json!({ "email": app.ours.user.email, "password": PASSWORD, "tenant": "ours" });
+    let refused = login(&app, body.clone()).await.problem(429, "rate-limited");
+    let after: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((890..=900).contains(&after), "{after}");
+    app.execute("update sign_in_failures set locked_until = now() - interval '1 s'").await;
+    login(&app, body).await.expect(200);
+}
+
+#[tokio::test]
+async fn another_password_ends_other_sign_ins() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let (one, other) = (sign_in(&app, who).await, sign_in(&app, who).await);
+    let token = text(&one, "accessToken");
+    let change = async |current: &str, new: &str| {
+        let body = json!({ "currentPassword": current, "password": new, "passwordConfirmation": new });
+        let request = app.anonymous(Method::POST, "/api/v1/auth/change-password").bearer_auth(&token);
+        Answer::of(request.json(&body)).await
+    };
+    let told = change("not my password", "another password").await.problem(422, "invalid").json();
+    assert_eq!(told["errors"][0]["pointer"], "/currentPassword");
+    for bad in ["password1", "short", &who.email] {
+        let told = change(PASSWORD, bad).await.problem(422, "invalid").json();
+        assert_eq!(told["errors"][0]["pointer"], "/password", "{bad}: {told}");
+    }
+    change(PASSWORD, "another password").await.expect(204);
+    profile(&app, &token).await.expect(200);
+    profile(&app, &text(&other, "accessToken")).await.problem(401, "unauthenticated");
+    let body = |password: &str| json!({ "email": who.email, "password": password, "tenant": who.slug });
+    login(&app, body(PASSWORD)).await.problem(401, "unauthenticated");
+    login(&app, body("another password")).await.expect(200);
+}
+
+#[tokio::test]
+async fn who_is_disabled_is_out_on_every_replica_within_a_second() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let signed_in = sign_in(&app, who).await;
+    let token = text(&signed_in, "accessToken");
+    let there = app.another().await;
+    let client = reqwest::Client::new();
+    let elsewhere = async || {
+        let request = client.get(format!("http://{there}/api/v1/auth/profile")).bearer_auth(&token);
+        Answer::of(request).await.status
+    };
+    assert_eq!(elsewhere().await, 200);
+    let path = format!("/api/v1/auth/users/{}", who.id);
+    let change = async |body: Value| {
+        Answer::of(app.request(&app.ours.owner, Method::PATCH, &path).json(&body)).await.expect(200)
+    };
+    change(json!({ "active": false })).await;
+    let since = std::time::Instant::now();
+    profile(&app, &token).await.problem(401, "unauthenticated");
+    app.get(who, "/api/v1/jobs").await.problem(401, "unauthenticated");
+    eventually(Duration::from_secs(3), "the other replica refuses too", async || {
+        (elsewhere().await == 401).then_some(())
+    })
+    .await;
+    assert!(since.elapsed() < Duration::from_millis(1500), "{:?}", since.elapsed());
+    refresh(&app, &text(&signed_in, "refreshToken")).await.problem(401, "unauthenticated");
+    // Who comes back signs in anew; keys work on.
+    change(json!({ "active": true })).await;
+    profile(&app, &token).await.problem(401, "unauthenticated");
+    app.get(who, "/api/v1/jobs").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_cookie_and_no_token() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let origin = format!("http://{}", app.address);
+    let body = json!({ "email": who.email, "password": PASSWORD, "tenant": who.slug });
+    let request =
+        |origin: &str| app.anonymous(Method::POST, "/api/v1/auth/login").header("origin", origin).json(&body);
+    Answer::of(request("http://evil.example")).await.problem(403, "forbidden");
+    let signed_in = Answer::of(request(&origin)).await.expect(200);
+    assert!(!signed_in.text.contains("oken"), "{}", signed_in.text);
+    let set = signed_in.header("set-cookie").to_owned();
+    for part in ["__Host-streamspace=ss_", "Path=/", "Secure", "HttpOnly", "SameSite=Lax"] {
+        assert!(set.contains(part), "{set}");
+    }
+    let cookie = set.split(';').next().unwrap().to_owned();
+    let with = |method: Method, path: &str| app.anonymous(method, path).header("cookie", &cookie);
+    assert_eq!(
+        Answer::of(with(Method::GET, "/api/v1/auth/profile")).await.expect(200).json()["email"],
+        who.email
+    );
+
+    // What changes something is asked for by our own pages.
+    let team = json!({ "name": "theirs" });
+    for foreign in [None, Some("http://evil.example"), Some("null"), Some("https://evil.example:443")] {
+        let mut request = with(Method::POST, "/api/v1/teams").json(&team);
+        if let Some(foreign) = foreign {
+            request = request.header("origin", foreign);
+        }
+        Answer::of(request).await.problem(403, "forbidden");
+        let mut upgrade = with(Method::GET, "/api/v1/ws/jobs")
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        if let Some(foreign) = foreign {
+            upgrade = upgrade.header("origin", foreign);
+        }
+        Answer::of(upgrade).await.problem(403, "forbidden");
+    }
+    Answer::of(with(Method::POST, "/api/v1/teams").header("origin", &origin).json(&team)).await.expect(201);
+    // A cookie is no bearer token, and a token no cookie.
+    let secret = cookie.split_once('=').unwrap().1;
+    profile(&app, secret).await.problem(401, "unauthenticated");
+    refresh(&app, secret).await.problem(401, "unauthenticated");
+
+    let out =
+        Answer::of(with(Method::POST, "/api/v1/auth/logout").header("origin", &origin)).await.expect(204);
+    assert!(out.header("set-cookie").contains("Max-Age=0"), "{}", out.header("set-cookie"));
+    Answer::of(with(Method::GET, "/api/v1/auth/profile")).await.problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn tokens_are_signed_by_published_keys() {
+    let app = App::start_with(cheap()).await;
+    app.set_password(&app.ours.user).await;
+    let token = text(&sign_in(&app, &app.ours.user).await, "accessToken");
+    let keys = Answer::of(app.anonymous(Method::GET, "/.well-known/jwks.json")).await.expect(200).json();
+    let [key] = keys["keys"].as_array().unwrap().as_slice() else { panic!("{keys}") };
+    assert_eq!((&key["kty"], &key["crv"], &key["alg"]), (&json!("OKP"), &json!("Ed25519"), &json!("EdDSA")));
+    assert!(key.get("d").is_none());
+    let jwk = streamspace_common::jws::PublicKey::from_jwk(key).unwrap();
+    let parsed = streamspace_common::jws::Jws::parse(&token).unwrap();
+    assert_eq!(parsed.kid(), jwk.kid.as_deref());
+    let claims: Value = serde_json::from_slice(parsed.verify(&jwk.key).unwrap()).unwrap();
+    assert_eq!(claims["sub"], app.ours.user.id.to_string());
+    assert_eq!(claims["tid"], app.ours.user.tenant.to_string());
+    assert!(claims["exp"].as_i64().unwrap() <= Timestamp::now().as_second() + 1800);
+    // An old key is followed by another, which signs once everybody has had the time to read it. Both
+    // verify until the old one's tokens are over.
+    app.execute("update signing_keys set created_at = now() - interval '31 days'").await;
+    let body = json!({ "email": app.ours.user.email, "password": PASSWORD, "tenant": "ours" });
+    let elsewhere = async || {
+        let there = app.another().await;
+        let login = reqwest::Client::new().post(format!("http://{there}/api/v1/auth/login")).json(&body);
+        text(&Answer::of(login).await.expect(200).json(), "accessToken")
+    };
+    let kid = |token: &str| streamspace_common::jws::Jws::parse(token).unwrap().kid().unwrap().to_owned();
+    assert_eq!(kid(&elsewhere().await), kid(&token));
+    assert_eq!(app.count("select count(*) from signing_keys").await, 2);
+    app.execute("update signing_keys set created_at = created_at - interval '7 minutes'").await;
+    let newer = elsewhere().await;
+    assert_ne!(kid(&newer), kid(&token));
+    for token in [&token, &newer] {
+        profile(&app, token).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_that_wants_a_second_factor_lets_people_set_it_up_and_nothing_else() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let token = text(&sign_in(&app, who).await, "accessToken");
+    with_token(&app, Method::GET, "/api/v1/jobs", &token).await.expect(200);
+    let set = app.request(&app.ours.owner, Method::PUT, "/api/v1/settings/auth.mfa_required");
+    Answer::of(set.json(&json!({ "value": true }))).await.expect(200);
+    eventually(Duration::from_secs(5), "it acts on those who are in", async || {
+        (with_token(&app, Method::GET, "/api/v1/jobs", &token).await.status == 403).then_some(())
+    })
+    .await;
+    with_token(&app, Method::GET, "/api/v1/jobs", &token).await.problem(403, "mfa-required");
+    profile(&app, &token).await.expect(200);
+    // Programs have keys, and no second factor.
+    app.get(who, "/api/v1/jobs").await.expect(200);
+}

@@ -1,0 +1,179 @@
+//! The people of a tenant, and what they may change about each other.
+//!
+//! Admins manage everybody up to operators; admins and owners are managed by owners, so that nobody rises
+//! above what they are, by another's account neither.
+
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use streamspace_common::{Actor, Role, TenantId, UserId};
+use streamspace_queue::Tx;
+
+use super::{
+    ChangeUser, Error, NewUser, Permission, Require, Tenant, User, UserFilter, model,
+    people_store::{self as store, Insert},
+    store as tenant_store,
+};
+use crate::{
+    audit::{self, Entry},
+    sign_in,
+};
+
+/// A page of the tenant's people, newest first, after the cursor.
+pub async fn users(
+    conn: &mut PgConnection,
+    actor: &Actor,
+    filter: &UserFilter,
+    after: Option<UserId>,
+    limit: u32,
+) -> Result<Vec<User>, Error> {
+    actor.require(Permission::UsersManage)?;
+    Ok(store::list(conn, actor.tenant, filter, after, limit).await?)
+}
+
+pub async fn user(conn: &mut PgConnection, actor: &Actor, id: UserId) -> Result<User, Error> {
+    actor.require(Permission::UsersManage)?;
+    store::by_id(conn, actor.tenant, id).await
+}
+
+/// One's own.
+pub async fn profile(conn: &mut PgConnection, actor: &Actor) -> Result<User, Error> {
+    actor.require(Permission::ProfileOwn)?;
+    store::by_id(conn, actor.tenant, actor.user.ok_or(Error::NoUser)?).await
+}
+
+/// Anybody, for other slices: they have asked for the right.
+pub(crate) async fn person(conn: &mut PgConnection, tenant: TenantId, id: UserId) -> Result<User, Error> {
+    store::by_id(conn, tenant, id).await
+}
+
+/// Whoever signs in, with the tenant; nobody who may not.
+pub(crate) async fn of_sign_in(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: UserId,
+) -> Result<(User, Tenant), Error> {
+    let user = store::by_id(conn, tenant, id).await?;
+    let tenant = tenant_store::tenant(conn, tenant).await?;
+    if user.active && tenant.active { Ok((user, tenant)) } else { Err(Error::NoUser) }
+}
+
+/// Makes a person of one's own tenant.
+pub async fn create_user(tx: &mut Tx, new: NewUser) -> Result<User, Error> {
+    tx.require(Permission::UsersManage)?;
+    may_manage(tx.actor(), new.role)?;
+    let tenant = tx.tenant();
+    insert_user(tx, tenant, new, false).await
+}
+
+/// The same for whoever has asked for another right.
+pub(crate) async fn insert_user(
+    tx: &mut Tx,
+    tenant: TenantId,
+    new: NewUser,
+    email_verified: bool,
+) -> Result<User, Error> {
+    model::check_email("/email", &new.email)?;
+    model::check_text("/name", &new.name, 200)?;
+    let conn = tx.conn().await?;
+    let username = match new.username {
+        Some(username) => username,
+        None => store::free_username(conn, tenant, &model::username_of(&new.email)).await?,
+    };
+    model::check_username(&username)?;
+    let insert = Insert {
+        email: &new.email,
+        username: &username,
+        name: &new.name,
+        role: new.role,
+        platform_admin: false,
+        password_hash: new.password_hash.as_deref(),
+        email_verified,
+    };
+    let user = store::insert(conn, tenant, insert).await?;
+    let made = Entry::new("users.create", "user", user.id).after(shown(&user));
+    audit::record_in(tx, tenant, made).await?;
+    Ok(user)
+}
+
+/// Changes what somebody is. Who is disabled is out at once.
+pub async fn change_user(tx: &mut Tx, id: UserId, change: ChangeUser) -> Result<User, Error> {
+    tx.require(Permission::UsersManage)?;
+    let actor = tx.actor().clone();
+    let conn = tx.conn().await?;
+    let before = store::lock(conn, actor.tenant, id).await?;
+    let is_self = actor.user == Some(id);
+    if !is_self || change.role.is_some() || change.active.is_some() {
+        may_manage(&actor, before.role)?;
+    }
+    if let Some(role) = change.role {
+        may_manage(&actor, role)?;
+    }
+    let loses_owner = before.role == Role::Owner
+        && before.active
+        && (change.role.is_some_and(|role| role != Role::Owner) || change.active == Some(false));
+    if loses_owner && !store::has_other_owner(conn, actor.tenant, id).await? {
+        return Err(Error::LastOwner);
+    }
+    apply(tx, before, change).await
+}
+
+/// Changes what one may about oneself.
+pub async fn change_profile(
+    tx: &mut Tx,
+    name: Option<String>,
+    username: Option<String>,
+) -> Result<User, Error> {
+    tx.require(Permission::ProfileOwn)?;
+    let (tenant, user) = (tx.tenant(), tx.actor().user.ok_or(Error::NoUser)?);
+    let before = store::lock(tx.conn().await?, tenant, user).await?;
+    apply(tx, before, ChangeUser { name, username, ..ChangeUser::default() }).await
+}
+
+async fn apply(tx: &mut Tx, before: User, change: ChangeUser) -> Result<User, Error> {
+    let after = User {
+        name: change.name.unwrap_or_else(|| before.name.clone()),
+        email: change.email.unwrap_or_else(|| before.email.clone()),
+        username: change.username.unwrap_or_else(|| before.username.clone()),
+        role: change.role.unwrap_or(before.role),
+        active: change.active.unwrap_or(before.active),
+        ..before.clone()
+    };
+    model::check_text("/name", &after.name, 200)?;
+    model::check_email("/email", &after.email)?;
+    if after.username != before.username {
+        model::check_username(&after.username)?;
+    }
+    let tenant = before.tenant;
+    let conn = tx.conn().await?;
+    store::update(conn, &after).await?;
+    if change.unlock {
+        store::unlock(conn, tenant, before.id).await?;
+    }
+    if before.active && !after.active {
+        sign_in::end_all(tx, tenant, before.id).await?;
+    }
+    let after = store::by_id(tx.conn().await?, tenant, before.id).await?;
+    let (was, is) = (shown(&before), shown(&after));
+    if was != is || change.unlock {
+        let changed = Entry::new("users.update", "user", after.id).before(was).after(is);
+        audit::record(tx, changed).await?;
+    }
+    Ok(after)
+}
+
+/// Whether somebody may make, change and remove people of this role.
+pub(crate) fn may_manage(actor: &Actor, role: Role) -> Result<(), Error> {
+    if role < Role::Admin || actor.role == Role::Owner { Ok(()) } else { Err(Error::NeedsOwner) }
+}
+
+fn shown(user: &User) -> Value {
+    json!({
+        "email": user.email,
+        "username": user.username,
+        "name": user.name,
+        "role": user.role,
+        "active": user.active,
+        "platformAdmin": user.platform_admin,
+        "lockedUntil": user.locked_until,
+    })
+}

@@ -1,0 +1,60 @@
+use std::time::Duration;
+
+use streamspace_common::{Classified, ErrorKind, sealed::OpenError};
+
+use super::passwords::Busy;
+use crate::identity::{self, Forbidden};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Whether it is the account, the password or the time is not told.
+    #[error("the e-mail address or the password is wrong, or signing in is closed for a while")]
+    Refused,
+    #[error("this refresh token is not accepted")]
+    NoRefresh,
+    /// It fits in several.
+    #[error("this address and password belong to several tenants; name one")]
+    TenantRequired { slugs: Vec<String> },
+    #[error("too many sign-ins from this address have failed")]
+    Slowed { retry_after: Duration },
+    #[error("there is no such sign-in")]
+    NotFound,
+    #[error("{field}: {message}")]
+    Invalid { field: &'static str, message: String },
+    #[error("there is no key to sign with")]
+    NoKey,
+    #[error("the key that signs can't be opened: is it another installation's master key?")]
+    Sealed(OpenError),
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    #[error("database")]
+    Db(#[from] sqlx::Error),
+}
+
+impl Classified for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused | Self::NoRefresh => ErrorKind::Unauthenticated,
+            Self::TenantRequired { .. } | Self::Invalid { .. } => ErrorKind::Invalid,
+            Self::Slowed { retry_after } => ErrorKind::RateLimited { retry_after: *retry_after },
+            Self::NotFound => ErrorKind::NotFound,
+            Self::NoKey | Self::Sealed(_) | Self::Busy(Busy::Failed) => ErrorKind::Internal,
+            Self::Busy(Busy::Full) => ErrorKind::Unavailable,
+            Self::Forbidden(error) => error.kind(),
+            Self::Identity(error) => error.kind(),
+            Self::Db(error) => error.kind(),
+        }
+    }
+
+    fn field(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Invalid { field, message } => Some((field, message)),
+            Self::Identity(error) => error.field(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Signing in by a password.
+
+use std::time::Duration;
+
+use serde_json::json;
+use streamspace_common::{Actor, PLATFORM};
+use streamspace_queue::{Request, Tx};
+use tracing::info;
+
+use super::{
+    Challenge, Client, Error, LoggedIn, Login, Method, SignIns,
+    lockout::counted,
+    store::{self, Candidate},
+};
+use crate::{
+    audit::{self, Entry},
+    identity,
+    opaque::Form,
+};
+
+/// Tenants of one address in which a password is tried when none is named.
+const MOST_TENANTS: i64 = 8;
+/// Passwords that are looked at when none is found: where no tenant is named, as many as for somebody who
+/// is in two, so that neither none nor one nor two can be told from the time.
+const LOOKS: [usize; 2] = [1, 2];
+/// For showing a second factor.
+const CHALLENGE: Duration = Duration::from_secs(300);
+
+impl SignIns {
+    pub async fn login(&self, request: &Request, login: Login, client: &Client) -> Result<LoggedIn, Error> {
+        let candidates = self.attempt(request, &login).await?;
+        let (fitting, others) = self.compare(&login, candidates).await?;
+        match fitting.as_slice() {
+            [] => {
+                self.fail(request, &others).await?;
+                Err(Error::Refused)
+            }
+            [(who, upgrade)] => self.let_in(request, who, upgrade.as_deref(), &others, client).await,
+            several => {
+                let all: Vec<_> = several.iter().map(|(who, _)| who).chain(&others).collect();
+                self.give_back(request, &all).await?;
+                let mut slugs: Vec<_> = several.iter().map(|(who, _)| who.slug.clone()).collect();
+                slugs.sort_unstable();
+                Err(Error::TenantRequired { slugs })
+            }
+        }
+    }
+
+    /// Counts it, against the address and against each account that it could be for.
+    async fn attempt(&self, request: &Request, login: &Login) -> Result<Vec<Candidate>, Error> {
+        let mut db = self.0.queue.db().begin().await?;
+        if let Some(address) = request.address
+            && let Some(retry_after) = store::attempt_from(&mut db, &counted(address), self.0.rules).await?
+        {
+            db.commit().await?;
+            return Err(Error::Slowed { retry_after });
+        }
+        let candidates =
+            store::attempt(&mut db, login.email.trim(), login.tenant.as_deref(), MOST_TENANTS, self.0.rules)
+                .await?;
+        db.commit().await?;
+        Ok(candidates)
+    }
+
+    /// Those whose password it is, with a better hash where theirs is old, and the others.
+    async fn compare(
+        &self,
+        login: &Login,
+        candidates: Vec<Candidate>,
+    ) -> Result<(Vec<(Candidate, Option<String>)>, Vec<Candidate>), Error> {
+        let (mut fitting, mut others) = (Vec::new(), Vec::new());
+        for candidate in candidates {
+            let stored = candidate.password_hash.clone();
+            let compared = self.0.passwords.compare(login.password.clone(), stored).await?;
+            match compared.fits {
+                true => fitting.push((candidate, compared.upgrade)),
+                false => others.push(candidate),
+            }
+        }
+        if fitting.is_empty() {
+            for _ in others.len()..LOOKS[usize::from(login.tenant.is_none())] {
+                self.0.passwords.compare(login.password.clone(), None).await?;
+            }
+        }
+        Ok((fitting, others))
+    }
+
+    async fn let_in(
+        &self,
+        request: &Request,
+        who: &Candidate,
+        upgrade: Option<&str>,
+        others: &[Candidate],
+        client: &Client,
+    ) -> Result<LoggedIn, Error> {
+        let mut conn = self.0.queue.read().await?;
+        // Disabled since the attempt was counted: as if it had been before.
+        let found = identity::of_sign_in(&mut conn, who.tenant, who.user).await;
+        drop(conn);
+        let (user, tenant) = found.map_err(|error| match error {
+            identity::Error::NoUser => Error::Refused,
+            other => other.into(),
+        })?;
+        let mut tx = self.begin_as(&user, request.clone());
+        let others: Vec<_> = others.iter().collect();
+        self.forgive(&mut tx, &others).await?;
+        if let (Some(old), Some(new)) = (&who.password_hash, upgrade) {
+            store::upgrade_hash(tx.conn().await?, who.tenant, who.user, old, new).await?;
+        }
+        if who.has_second_factor {
+            // The attempt stays counted until the second factor is right as well.
+            let secret = Form::CHALLENGE.make();
+            let hash = Form::CHALLENGE.hash_made(&secret);
+            let conn = tx.conn().await?;
+            store::insert_challenge(conn, &hash, who.tenant, who.user, Method::Password, CHALLENGE).await?;
+            tx.commit().await?;
+            return Ok(LoggedIn::SecondFactor(Challenge { secret, expires_in: CHALLENGE }));
+        }
+        let admitted = self.admit(&mut tx, user, tenant, Method::Password, client).await?;
+        tx.commit().await?;
+        Ok(LoggedIn::In(Box::new(self.welcome(admitted).await?)))
+    }
+
+    /// Nobody was let in. A stranger's guess is written down as a known person's is: in the platform's
+    /// audit.
+    async fn fail(&self, request: &Request, accounts: &[Candidate]) -> Result<(), Error> {
+        let mut tx = self.0.queue.begin(Actor::system(PLATFORM), request.clone());
+        for account in accounts {
+            let failed = Entry::new("sign_ins.fail", "user", account.user);
+            audit::record_in(&mut tx, account.tenant, failed).await?;
+            if account.closes {
+                info!(user.id = %account.user, "signing in is closed to {} for a while: too many failures", account.user);
+                let locked = Entry::new("users.lock", "user", account.user).after(json!({ "locked": true }));
+                audit::record_in(&mut tx, account.tenant, locked).await?;
+            }
+        }
+        if accounts.is_empty() {
+            audit::record(&mut tx, Entry::new("sign_ins.fail", "user", "unknown")).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn give_back(&self, request: &Request, accounts: &[&Candidate]) -> Result<(), Error> {
+        let mut tx = self.0.queue.begin(Actor::system(PLATFORM), request.clone());
+        self.forgive(&mut tx, accounts).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The attempt was no failure: neither of the address nor of accounts that it was not for.
+    pub(super) async fn forgive(&self, tx: &mut Tx, accounts: &[&Candidate]) -> Result<(), Error> {
+        let address = tx.request().address;
+        let conn = tx.conn().await?;
+        if let Some(address) = address {
+            store::give_back_from(conn, &counted(address), self.0.rules).await?;
+        }
+        if !accounts.is_empty() {
+            let users: Vec<_> = accounts.iter().map(|account| account.user.0).collect();
+            store::give_back(conn, &users, self.0.rules).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! How people show who they are, and go on showing it.
+//!
+//! A sign-in begins with a password (and a second factor), a mailed link or another provider's word, and
+//! goes on by refresh tokens or by a browser's cookie; its row is it, and what ends it deletes the row.
+//! Access tokens and cookies are looked up by [`crate::callers`].
+//!
+//! A password is hashed while no connection is held: an attempt is counted in one transaction, what came
+//! of it is written in another. What is said, written and hashed is the same whether there is an account
+//! or not.
+
+mod error;
+mod keys;
+mod lockout;
+mod login;
+mod model;
+mod passwords;
+pub mod policy;
+pub(crate) mod store;
+mod tokens;
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use sqlx::PgConnection;
+use streamspace_common::{Actor, Config, MasterKeys, Secret, SignInId, TenantId, UserId};
+use streamspace_queue::{Queue, Request, Tx};
+
+pub use self::{
+    error::Error,
+    model::{Admitted, Challenge, Client, Kind, LoggedIn, Login, Method, Pass, SignIn, Welcome},
+    passwords::{Busy, Passwords, is_hash},
+    tokens::Tokens,
+};
+pub(crate) use self::{keys::forget as forget_keys, tokens::looks_like_token};
+use self::{lockout::Rules, store::NewSignIn};
+use crate::{
+    audit::{self, Entry},
+    identity::{self, Tenant, User},
+    opaque::Form,
+};
+
+/// The way in, of one process. Clones share it.
+#[derive(Clone)]
+pub struct SignIns(Arc<Inner>);
+
+struct Inner {
+    queue: Queue,
+    passwords: Passwords,
+    tokens: Tokens,
+    rules: Rules,
+    lifetime: Duration,
+}
+
+impl SignIns {
+    pub fn new(queue: Queue, master: MasterKeys, config: &Config) -> Self {
+        Self(Arc::new(Inner {
+            passwords: Passwords::new(&config.auth),
+            tokens: Tokens::new(queue.clone(), master, config),
+            rules: Rules::from(&config.auth),
+            lifetime: config.auth.refresh_token_ttl,
+            queue,
+        }))
+    }
+
+    pub fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    pub fn passwords(&self) -> &Passwords {
+        &self.0.passwords
+    }
+
+    /// How long a sign-in goes on that nobody uses.
+    pub fn lifetime(&self) -> Duration {
+        self.0.lifetime
+    }
+
+    /// Makes a sign-in for somebody who has shown who they are. To be followed, after the commit, by
+    /// [`SignIns::welcome`].
+    pub async fn admit(
+        &self,
+        tx: &mut Tx,
+        user: User,
+        tenant: Tenant,
+        method: Method,
+        client: &Client,
+    ) -> Result<Admitted, Error> {
+        let form = match client.kind {
+            Kind::Tokens => Form::REFRESH,
+            Kind::Browser => Form::COOKIE,
+        };
+        let (id, secret) = (SignInId::new(), form.make());
+        let address = tx.request().address.map(|address| address.to_string());
+        let new = NewSignIn {
+            id,
+            tenant: tenant.id,
+            user: user.id,
+            method,
+            client,
+            hash: &form.hash_made(&secret),
+            address,
+            lifetime: self.0.lifetime,
+        };
+        store::insert(tx.conn().await?, new).await?;
+        let made = Entry::new("sign_ins.create", "sign_in", id)
+            .after(json!({ "user": user.id, "method": method.as_str(), "kind": client.kind.as_str() }));
+        audit::record_in(tx, tenant.id, made).await?;
+        Ok(Admitted { id, user, tenant, kind: client.kind, secret })
+    }
+
+    /// What somebody who was admitted shows from now on.
+    pub async fn welcome(&self, admitted: Admitted) -> Result<Welcome, Error> {
+        let Admitted { id, user, tenant, kind, secret } = admitted;
+        let pass = match kind {
+            Kind::Browser => Pass::Cookie(secret),
+            Kind::Tokens => {
+                let access = self.0.tokens.issue(tenant.id, user.id, user.role, id).await?;
+                Pass::Tokens { access, refresh: secret }
+            }
+        };
+        Ok(Welcome { user, tenant, pass })
+    }
+
+    /// A transaction of somebody who has shown who they are, before they are in.
+    pub fn begin_as(&self, user: &User, request: Request) -> Tx {
+        self.0.queue.begin(user.actor(), request)
+    }
+
+    /// Exchanges a refresh token for the next and an access token. One that was used before ends its
+    /// sign-in: somebody has copied it, and which of the two came first can't be told.
+    pub async fn refresh(&self, request: &Request, token: &str) -> Result<Welcome, Error> {
+        let hash = Form::REFRESH.hash(token).ok_or(Error::NoRefresh)?;
+        let secret = Form::REFRESH.make();
+        let address = request.address.map(|address| address.to_string());
+        let mut db = self.0.queue.db().begin().await?;
+        let next = Form::REFRESH.hash_made(&secret);
+        let renewed = store::renew(&mut db, &hash, &next, address.as_deref(), self.0.lifetime).await?;
+        let Some(renewed) = renewed else {
+            drop(db);
+            self.end_reused(request, hash).await?;
+            return Err(Error::NoRefresh);
+        };
+        let (user, tenant) = identity::of_sign_in(&mut db, renewed.tenant, renewed.user).await?;
+        db.commit().await?;
+        self.welcome(Admitted { id: renewed.id, user, tenant, kind: Kind::Tokens, secret }).await
+    }
+
+    async fn end_reused(&self, request: &Request, hash: crate::opaque::Hash) -> Result<(), Error> {
+        let mut tx = self.0.queue.begin(Actor::system(streamspace_common::PLATFORM), request.clone());
+        if let Some(ended) = store::end_reused(tx.conn().await?, &hash).await? {
+            let reuse =
+                Entry::new("sign_ins.reuse", "sign_in", ended.id).before(json!({ "user": ended.user }));
+            audit::record_in(&mut tx, ended.tenant, reuse).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Notes that sign-ins are used: to be called now and then with those that were.
+    pub async fn touch(&self, ids: &[SignInId]) -> sqlx::Result<()> {
+        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let mut db = self.0.queue.db().begin().await?;
+        store::touch(&mut db, &ids, self.0.lifetime).await?;
+        db.commit().await
+    }
+
+    /// The hash of a password that somebody chooses for themselves or another.
+    pub async fn hash(
+        &self,
+        field: &'static str,
+        password: Secret<String>,
+        names: &[&str],
+    ) -> Result<String, Error> {
+        if let Some(fault) = policy::fault(password.expose(), names) {
+            return Err(Error::Invalid { field, message: fault.to_owned() });
+        }
+        Ok(self.0.passwords.hash(password).await?)
+    }
+
+    /// Changes one's password and ends one's other sign-ins. Who has one must show it.
+    pub async fn change_password(
+        &self,
+        actor: &Actor,
+        request: Request,
+        current: Secret<String>,
+        new: Secret<String>,
+        but: Option<SignInId>,
+    ) -> Result<(), Error> {
+        let Some(user) = actor.user else { return Err(Error::NotFound) };
+        let mut conn = self.0.queue.read().await?;
+        let person = identity::person(&mut conn, actor.tenant, user).await?;
+        let stored = store::password_hash(&mut conn, actor.tenant, user).await?;
+        drop(conn);
+        // Who is in may guess no more often than who is not.
+        let mut tx = self.0.queue.begin(actor.clone(), request.clone());
+        let open = store::attempt_of(tx.conn().await?, actor.tenant, user, self.0.rules).await?;
+        tx.commit().await?;
+        let compared = self.0.passwords.compare(current, stored.clone()).await?;
+        if open.is_none() || !compared.fits {
+            let message = "is not your password, or it was wrong too often".to_owned();
+            return Err(Error::Invalid { field: "/currentPassword", message });
+        }
+        let hash = self.hash("/password", new, &[&person.email, &person.username]).await?;
+        let mut tx = self.0.queue.begin(actor.clone(), request);
+        let conn = tx.conn().await?;
+        store::give_back(conn, &[user.0], self.0.rules).await?;
+        set_password(&mut tx, actor.tenant, user, &hash, but).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Puts a password's hash in place and ends the sign-ins of before, but one.
+pub(crate) async fn set_password(
+    tx: &mut Tx,
+    tenant: TenantId,
+    user: UserId,
+    hash: &str,
+    but: Option<SignInId>,
+) -> Result<(), Error> {
+    let conn = tx.conn().await?;
+    store::set_password_hash(conn, tenant, user, hash).await?;
+    let ended = store::end_all(conn, tenant, user, but).await?;
+    let changed = Entry::new("users.change_password", "user", user).after(json!({ "endedSignIns": ended }));
+    Ok(audit::record_in(tx, tenant, changed).await?)
+}
+
+/// A page of one's sign-ins, newest first, after the cursor.
+pub async fn list(
+    conn: &mut PgConnection,
+    actor: &Actor,
+    after: Option<SignInId>,
+    limit: u32,
+) -> Result<Vec<SignIn>, Error> {
+    let Some(user) = actor.user else { return Ok(Vec::new()) };
+    Ok(store::list(conn, actor.tenant, user, after, limit).await?)
+}
+
+/// Ends one of one's sign-ins.
+pub async fn end(tx: &mut Tx, id: SignInId) -> Result<(), Error> {
+    let (tenant, user) = (tx.tenant(), tx.actor().user.ok_or(Error::NotFound)?);
+    if !store::end(tx.conn().await?, tenant, user, id).await? {
+        return Err(Error::NotFound);
+    }
+    Ok(audit::record(tx, Entry::new("sign_ins.end", "sign_in", id)).await?)
+}
+
+/// Ends all of a person's.
+pub(crate) async fn end_all(tx: &mut Tx, tenant: TenantId, user: UserId) -> sqlx::Result<u64> {
+    store::end_all(tx.conn().await?, tenant, user, None).await
+}
+
+/// Forgets what time has ended; answers whether there may be more.
+pub(crate) async fn prune(conn: &mut PgConnection, most: i64) -> sqlx::Result<bool> {
+    store::prune(conn, most).await
+}

@@ -1,0 +1,172 @@
+//! Hashing of passwords. It is slow on purpose, so a few threads do it and the others wait for them:
+//! whatever else the process does goes on beside it.
+
+use std::sync::Arc;
+
+use argon2::{
+    Algorithm, Argon2, Params, Version,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use streamspace_common::{Secret, config::AuthConfig};
+use tokio::sync::Semaphore;
+
+/// Who waits at most, beyond those whose password is being hashed: some seconds.
+const MOST_WAITING: usize = 200;
+
+/// Hashes of one process. Clones share its threads.
+#[derive(Clone)]
+pub struct Passwords(Arc<Inner>);
+
+struct Inner {
+    argon2: Argon2<'static>,
+    /// Of a password that nobody has: looked at where there is no account, so that it takes as long.
+    decoy: String,
+    waiting: Semaphore,
+    hashing: Arc<Semaphore>,
+}
+
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum Busy {
+    #[error("too many sign in at this moment")]
+    Full,
+    #[error("hashing failed")]
+    Failed,
+}
+
+/// What came of comparing a password with a hash.
+#[derive(Clone, Debug, Default)]
+pub struct Compared {
+    pub fits: bool,
+    /// In place of a hash that is of another form or weaker than it should be.
+    pub upgrade: Option<String>,
+}
+
+impl Passwords {
+    pub fn new(config: &AuthConfig) -> Self {
+        let params =
+            Params::new(config.argon2_memory_kib, config.argon2_iterations, config.argon2_parallelism, None)
+                .expect("the configuration is checked");
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let decoy = hash(&argon2, &rand::random::<[u8; 16]>()).expect("the parameters are good");
+        // Half of the processors: the other half answers everything else.
+        let threads = std::thread::available_parallelism().map_or(1, |count| count.get() / 2).max(1);
+        Self(Arc::new(Inner {
+            argon2,
+            decoy,
+            waiting: Semaphore::new(MOST_WAITING + threads),
+            hashing: Arc::new(Semaphore::new(threads)),
+        }))
+    }
+
+    pub async fn hash(&self, password: Secret<String>) -> Result<String, Busy> {
+        self.work(move |inner| hash(&inner.argon2, password.expose().as_bytes())).await?.ok_or(Busy::Failed)
+    }
+
+    /// Without a hash it fits nothing, and takes as long.
+    pub async fn compare(&self, password: Secret<String>, stored: Option<String>) -> Result<Compared, Busy> {
+        self.work(move |inner| inner.compare(password.expose().as_bytes(), stored.as_deref())).await
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> T + Send + 'static,
+    ) -> Result<T, Busy> {
+        let _waiting = self.0.waiting.try_acquire().map_err(|_| Busy::Full)?;
+        let thread = self.0.hashing.clone().acquire_owned().await.map_err(|_| Busy::Failed)?;
+        let inner = self.0.clone();
+        let working = tokio::task::spawn_blocking(move || {
+            // It goes along: whoever hangs up does not let one more thread work.
+            let _thread = thread;
+            work(&inner)
+        });
+        working.await.map_err(|_| Busy::Failed)
+    }
+}
+
+impl Inner {
+    fn compare(&self, password: &[u8], stored: Option<&str>) -> Compared {
+        let Some(stored) = stored else {
+            let _ = argon2_fits(&self.decoy, password);
+            return Compared::default();
+        };
+        let (fits, is_current) = match stored.starts_with("$2") {
+            true => (bcrypt::verify(password, stored).unwrap_or(false), false),
+            false => (argon2_fits(stored, password), self.is_current(stored)),
+        };
+        let upgrade = if fits && !is_current { hash(&self.argon2, password) } else { None };
+        Compared { fits, upgrade }
+    }
+
+    fn is_current(&self, stored: &str) -> bool {
+        let Ok(stored) = PasswordHash::new(stored) else { return false };
+        let Ok(params) = Params::try_from(&stored) else { return false };
+        let wanted = self.argon2.params();
+        stored.algorithm == argon2::ARGON2ID_IDENT
+            && params.m_cost() >= wanted.m_cost()
+            && params.t_cost() >= wanted.t_cost()
+            && params.p_cost() == wanted.p_cost()
+    }
+}
+
+fn hash(argon2: &Argon2<'_>, password: &[u8]) -> Option<String> {
+    argon2.hash_password(password).ok().map(|hash| hash.to_string())
+}
+
+fn argon2_fits(stored: &str, password: &[u8]) -> bool {
+    PasswordHash::new(stored).is_ok_and(|stored| Argon2::default().verify_password(password, &stored).is_ok())
+}
+
+/// Whether text is a hash that can be compared with: an import brings bcrypt's or Argon2's.
+pub fn is_hash(text: &str) -> bool {
+    if text.starts_with("$2") {
+        return text.parse::<bcrypt::HashParts>().is_ok();
+    }
+    text.starts_with("$argon2") && PasswordHash::new(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cheap() -> Passwords {
+        Passwords::new(&AuthConfig { argon2_memory_kib: 64, argon2_iterations: 1, ..Default::default() })
+    }
+
+    #[tokio::test]
+    async fn a_password_fits_its_hash_alone() {
+        let passwords = cheap();
+        let hash = passwords.hash("correct horse".into()).await.expect("hashed");
+        assert!(hash.starts_with("$argon2id$"), "{hash}");
+        let compared = passwords.compare("correct horse".into(), Some(hash.clone())).await.expect("compared");
+        assert!(compared.fits && compared.upgrade.is_none());
+        assert!(!passwords.compare("correct hors".into(), Some(hash)).await.expect("compared").fits);
+        assert!(!passwords.compare("correct horse".into(), None).await.expect("compared").fits);
+    }
+
+    #[tokio::test]
+    async fn an_old_hash_is_upgraded_when_its_password_fits() {
+        let passwords = cheap();
+        let old = bcrypt::hash("correct horse", 4).expect("hashed");
+        assert!(is_hash(&old));
+        let wrong = passwords.compare("wrong".into(), Some(old.clone())).await.expect("compared");
+        assert!(!wrong.fits && wrong.upgrade.is_none());
+        let right = passwords.compare("correct horse".into(), Some(old)).await.expect("compared");
+        let upgrade = right.upgrade.expect("it was bcrypt");
+        assert!(right.fits && upgrade.starts_with("$argon2id$"));
+
+        let stronger = Passwords::new(&AuthConfig {
+            argon2_memory_kib: 128,
+            argon2_iterations: 1,
+            ..Default::default()
+        });
+        let weak = stronger.compare("correct horse".into(), Some(upgrade)).await.expect("compared");
+        assert!(weak.upgrade.expect("it was cheap").contains("m=128"));
+    }
+
+    #[test]
+    fn what_is_no_hash_is_refused() {
+        for bad in ["", "hunter2", "$2b$04$short", "$argon2id$v=19$m=1", "$1$abc$def"] {
+            assert!(!is_hash(bad), "{bad:?}");
+        }
+    }
+}
