@@ -10,10 +10,14 @@ pub mod sealed;
 pub mod secret;
 pub mod span;
 pub mod telemetry;
+pub mod web;
 
 pub use actor::{Actor, Creator, Role};
 pub use config::Config;
 pub use error::{Classified, ErrorKind};
-pub use ids::{ApiKeyId, BootId, JobId, PLATFORM, ScheduleId, SignInId, TeamId, TenantId, UserId};
+pub use ids::{
+    ApiKeyId, BootId, JobId, OidcIdentityId, OidcProviderId, PLATFORM, ScheduleId, SignInId, TeamId,
+    TenantId, UserId,
+};
 pub use sealed::{MasterKeys, Place, Sealed};
 pub use secret::Secret;

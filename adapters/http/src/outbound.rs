@@ -7,8 +7,8 @@ use reqwest::{
     header::{ACCEPT, CONTENT_TYPE},
     redirect,
 };
-use streamspace_common::config::Networks;
-use streamspace_domain::oidc::{Unanswered, is_confidential};
+use streamspace_common::{config::Networks, web::is_confidential};
+use streamspace_domain::oidc::Unanswered;
 use url::Url;
 
 use crate::targets::{Private, Targets};

@@ -10,6 +10,7 @@ mod database;
 mod jobs;
 mod log;
 mod networks;
+pub mod oidc;
 mod problems;
 mod reader;
 mod reference;

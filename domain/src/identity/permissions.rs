@@ -37,6 +37,8 @@ pub enum Permission {
     SettingsManage,
     /// Reads what was changed by whom.
     AuditRead,
+    /// Sets up who else vouches for the tenant's people.
+    IdentityProvidersManage,
     /// Keeps one's own profile, password, second factor and sign-ins.
     ProfileOwn,
     /// Makes, invites, changes and removes people; of admins and owners only owners do.
@@ -60,7 +62,7 @@ pub enum Least {
 }
 
 impl Permission {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::JobsRead,
         Self::JobsCancel,
         Self::JobsManage,
@@ -83,6 +85,7 @@ impl Permission {
         Self::UsersManage,
         Self::TenantRead,
         Self::TenantWrite,
+        Self::IdentityProvidersManage,
     ];
 
     /// The table.
@@ -106,6 +109,7 @@ impl Permission {
             Self::ApiKeysManage
             | Self::SettingsManage
             | Self::AuditRead
+            | Self::IdentityProvidersManage
             | Self::UsersManage
             | Self::TenantWrite => AtLeast(Role::Admin),
             Self::WorkersControl | Self::TenantsManage => Platform,
@@ -133,6 +137,7 @@ impl Permission {
             Self::TeamsWrite => "teams.write",
             Self::SettingsManage => "settings.manage",
             Self::AuditRead => "audit.read",
+            Self::IdentityProvidersManage => "identity_providers.manage",
             Self::ProfileOwn => "profile.own",
             Self::UsersManage => "users.manage",
             Self::TenantRead => "tenant.read",

@@ -1,10 +1,9 @@
 //! What a provider publishes of itself (OpenID Connect Discovery 1.0), and the address to which a
 //! browser is sent with it.
 
-use std::net::IpAddr;
-
 use serde::Deserialize;
-use url::{Host, Url};
+use streamspace_common::web::is_confidential;
+use url::Url;
 
 use super::Untrue;
 
@@ -110,18 +109,6 @@ pub fn document_url(provider_url: &str) -> Option<Url> {
 /// Whether a text can be a provider's URL.
 pub fn is_provider_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| url.query().is_none() && is_confidential(&url))
-}
-
-/// `https`, or this very machine. Which of them may be reached is decided where the connection is made.
-pub fn is_confidential(url: &Url) -> bool {
-    let local = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        None => false,
-    };
-    let clean = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    clean && url.has_host() && (url.scheme() == "https" || url.scheme() == "http" && local)
 }
 
 #[cfg(test)]
