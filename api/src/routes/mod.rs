@@ -6,6 +6,7 @@ pub mod audit;
 pub mod auth;
 pub mod health;
 pub mod jobs;
+pub mod mfa;
 pub mod queues;
 pub mod schedules;
 pub mod settings;

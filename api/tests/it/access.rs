@@ -72,6 +72,8 @@ impl Operation {
             "ChangeTeamMemberBody" => json!({ "role": "viewer" }),
             "SettingBody" => json!({ "value": "walked" }),
             "LoginBody" => json!({ "email": "nobody@example.org", "password": "walked" }),
+            "LoginMfaBody" => json!({ "challenge": "sc_walked", "code": "123456" }),
+            "VerifyMfaBody" | "DisableMfaBody" => json!({ "code": "123456" }),
             "RefreshBody" => json!({ "refreshToken": "rt_walked" }),
             "ChangePasswordBody" => json!({
                 "currentPassword": "walked", "password": "walked through", "passwordConfirmation": "walked through",
@@ -247,6 +249,7 @@ async fn the_lowest_role_reads_its_own_and_changes_nothing() {
             "/api/v1/auth/sessions/{id}" => &[404],
             // A key is no sign-in, and this person has no password.
             "/api/v1/auth/logout" => &[409],
+            path if path.starts_with("/api/v1/auth/mfa") => &[409],
             "/api/v1/auth/change-password" => &[422],
             "/api/v1/auth/tenant/profile" if operation.method == Method::GET => &[200],
             path if own.contains(&path) => &[200, 201, 426],

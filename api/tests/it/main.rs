@@ -10,6 +10,7 @@ mod document;
 mod edges;
 mod idempotency;
 mod lists;
+mod mfa;
 mod settings;
 mod sign_in;
 mod sockets;

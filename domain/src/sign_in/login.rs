@@ -102,13 +102,13 @@ impl SignIns {
             other => other.into(),
         })?;
         let mut tx = self.begin_as(&user, request.clone());
-        let others: Vec<_> = others.iter().collect();
-        self.forgive(&mut tx, &others).await?;
+        // The second factor's attempts are counted by themselves, until it is right.
+        let forgiven: Vec<_> = others.iter().chain(who.has_second_factor.then_some(who)).collect();
+        self.forgive(&mut tx, &forgiven).await?;
         if let (Some(old), Some(new)) = (&who.password_hash, upgrade) {
             store::upgrade_hash(tx.conn().await?, who.tenant, who.user, old, new).await?;
         }
         if who.has_second_factor {
-            // The attempt stays counted until the second factor is right as well.
             let secret = Form::CHALLENGE.make();
             let hash = Form::CHALLENGE.hash_made(&secret);
             let conn = tx.conn().await?;

@@ -12,11 +12,14 @@ mod error;
 mod keys;
 mod lockout;
 mod login;
+pub mod mfa;
+mod mfa_store;
 mod model;
 mod passwords;
 pub mod policy;
 pub(crate) mod store;
 mod tokens;
+mod totp;
 
 use std::{sync::Arc, time::Duration};
 
@@ -47,6 +50,7 @@ struct Inner {
     queue: Queue,
     passwords: Passwords,
     tokens: Tokens,
+    master: MasterKeys,
     rules: Rules,
     lifetime: Duration,
 }
@@ -55,7 +59,8 @@ impl SignIns {
     pub fn new(queue: Queue, master: MasterKeys, config: &Config) -> Self {
         Self(Arc::new(Inner {
             passwords: Passwords::new(&config.auth),
-            tokens: Tokens::new(queue.clone(), master, config),
+            tokens: Tokens::new(queue.clone(), master.clone(), config),
+            master,
             rules: Rules::from(&config.auth),
             lifetime: config.auth.refresh_token_ttl,
             queue,
@@ -64,6 +69,10 @@ impl SignIns {
 
     pub fn tokens(&self) -> &Tokens {
         &self.0.tokens
+    }
+
+    pub fn master(&self) -> &MasterKeys {
+        &self.0.master
     }
 
     pub fn passwords(&self) -> &Passwords {
