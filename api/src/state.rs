@@ -4,7 +4,12 @@ use std::{ops::Deref, sync::Arc};
 
 use streamspace_admin::Checks;
 use streamspace_common::{Config, MasterKeys, config::Networks};
-use streamspace_domain::{callers::Callers, settings, sign_in::SignIns};
+use streamspace_domain::{
+    callers::Callers,
+    oidc::{IdentityProviders, Oidc},
+    settings,
+    sign_in::SignIns,
+};
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +25,8 @@ pub struct Parts {
     pub checks: Checks,
     /// What opens the secrets that are stored.
     pub master: MasterKeys,
+    /// Who else vouches for people.
+    pub identity_providers: Arc<dyn IdentityProviders>,
     /// From then on no new requests are taken, and streams end.
     pub stop: CancellationToken,
 }
@@ -35,6 +42,7 @@ pub struct Inner {
     pub(crate) checks: Checks,
     pub(crate) callers: Callers,
     pub(crate) sign_ins: SignIns,
+    pub(crate) oidc: Oidc,
     pub(crate) used: Used,
     pub(crate) site: Site,
     pub(crate) limits: HourlyLimits,
@@ -58,8 +66,9 @@ impl Deref for Api {
 impl Api {
     /// Needs a runtime: the watcher starts with it and ends with `stop`.
     pub fn new(config: &Config, parts: Parts) -> Self {
-        let Parts { queue, registry, schedules, checks, master, stop } = parts;
-        let sign_ins = SignIns::new(queue.clone(), master, config);
+        let Parts { queue, registry, schedules, checks, master, identity_providers, stop } = parts;
+        let sign_ins = SignIns::new(queue.clone(), master.clone(), config);
+        let oidc = Oidc::new(queue.clone(), master, identity_providers, sign_ins.clone(), config);
         let callers = Callers::new(queue.clone(), sign_ins.tokens().clone(), config.auth.mfa_required);
         Self(Arc::new(Inner {
             watcher: Watcher::start(queue.clone(), callers.clone(), stop.clone()),
@@ -69,6 +78,7 @@ impl Api {
             checks,
             callers,
             sign_ins,
+            oidc,
             used: Used::default(),
             site: Site::of(config),
             limits: HourlyLimits::default(),

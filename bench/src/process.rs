@@ -123,16 +123,17 @@ async fn listen() -> Result<TcpListener> {
 
 async fn serve_api(url: &str) -> Result<()> {
     let queue = queue(url, API_NAME, Listen { engine: false, live: true })?;
-    let ports = Ports::default();
+    let (ports, config) = (Ports::default(), Config::default());
     let parts = Parts {
         queue,
         registry: streamspace_domain::registry(&ports),
         schedules: streamspace_domain::schedules(&ports),
         checks: Checks::new(),
         master: MasterKeys::generate(),
+        identity_providers: Arc::new(streamspace_http::HttpProviders::of(&config)),
         stop: CancellationToken::new(),
     };
-    let api = Api::new(&Config::default(), parts);
+    let api = Api::new(&config, parts);
     Ok(streamspace_api::serve(listen().await?, api).await?)
 }
 

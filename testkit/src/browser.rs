@@ -61,15 +61,19 @@ impl Browser {
 
     /// Goes where it is sent, until a page is no redirect or sends to where `stop` says so.
     pub async fn visit(&self, url: &str, stop: impl Fn(&Url) -> bool) -> Result<Page> {
-        let mut url = url.to_owned();
+        let page = self.get(url).await?;
+        self.follow(page, stop).await
+    }
+
+    /// The same from a page that it is on.
+    pub async fn follow(&self, mut page: Page, stop: impl Fn(&Url) -> bool) -> Result<Page> {
         for _ in 0..MOST_REDIRECTS {
-            let page = self.get(&url).await?;
             match page.location() {
-                Some(next) if !stop(&next) => url = self.hinted(next).into(),
+                Some(next) if !stop(&next) => page = self.get(self.hinted(next).as_str()).await?,
                 _ => return Ok(page),
             }
         }
-        bail!("more than {MOST_REDIRECTS} redirects, the last to {url}")
+        bail!("more than {MOST_REDIRECTS} redirects, the last to {}", page.url)
     }
 
     pub async fn send(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Result<Page> {

@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use streamspace_common::{
-    Secret,
+    Config, Secret,
     jws::{Jwk, PublicKey},
 };
 use streamspace_domain::oidc::{
@@ -35,6 +35,12 @@ pub struct HttpProviders {
 }
 
 impl HttpProviders {
+    /// As an installation is configured.
+    pub fn of(config: &Config) -> Self {
+        let allowed = config.security.allowed_cidrs.clone().unwrap_or_default();
+        Self::new(Outbound::new(allowed, Outbound::PATIENCE))
+    }
+
     pub fn new(outbound: Outbound) -> Self {
         Self { outbound, documents: Cache::default(), keys: Cache::default() }
     }

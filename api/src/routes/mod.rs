@@ -7,6 +7,7 @@ pub mod auth;
 pub mod health;
 pub mod jobs;
 pub mod mfa;
+pub mod oidc;
 pub mod queues;
 pub mod schedules;
 pub mod settings;
