@@ -35,6 +35,9 @@ create table oidc_identities (
     user_id      uuid not null,
     issuer       text not null check (length(issuer) <= 2000),
     subject      text not null check (length(subject) between 1 and 255),
+    -- Whether the account's address, or whoever was in it, has shown that both are the same person. Not
+    -- yet of an account that was made for an address that nobody vouched for.
+    proven       boolean not null,
     created_at   timestamptz not null default now(),
     last_used_at timestamptz not null default now(),
     constraint oidc_identities_in_tenant unique (tenant_id, id),

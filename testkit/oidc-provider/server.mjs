@@ -56,6 +56,8 @@ await serve((issuer) => {
     // Consent was given: nobody asks.
     async loadExistingGrant({ oidc }) {
       const { clientId } = oidc.client;
+      const given = oidc.session.grantIdFor(clientId);
+      if (given) return oidc.provider.Grant.find(given);
       const grant = new oidc.provider.Grant({ clientId, accountId: oidc.session.accountId });
       grant.addOIDCScope('openid email profile groups');
       await grant.save();

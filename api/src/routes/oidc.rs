@@ -304,10 +304,6 @@ fn yes() -> bool {
 
 impl IdentityProviderBody {
     fn settings(&self) -> oidc::Settings {
-        let mut scopes = self.scopes.clone().unwrap_or_else(defaults::scopes);
-        if !scopes.iter().any(|scope| scope == "openid") {
-            scopes.insert(0, "openid".to_owned());
-        }
         oidc::Settings {
             name: self.name.clone(),
             display_name: self.display_name.clone().unwrap_or_else(|| self.name.clone()),
@@ -315,7 +311,7 @@ impl IdentityProviderBody {
             provider_url: self.provider_url.clone(),
             client_id: self.client_id.clone(),
             redirect_uri: self.redirect_uri.clone(),
-            scopes,
+            scopes: self.scopes.clone().unwrap_or_else(defaults::scopes),
             username_claim: self.username_claim.clone().unwrap_or_else(defaults::username_claim),
             email_claim: self.email_claim.clone().unwrap_or_else(defaults::email_claim),
             groups_claim: self.groups_claim.clone().unwrap_or_else(defaults::groups_claim),

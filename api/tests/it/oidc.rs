@@ -276,6 +276,38 @@ async fn an_address_that_nobody_vouches_for_opens_no_account() {
     assert_eq!(audited(app, "sign_ins.fail").await.len(), 3);
 }
 
+/// Somebody makes an account for an address that is not theirs, and waits for its owner to take it over.
+#[tokio::test]
+async fn an_account_whose_address_was_proven_by_mail_is_not_whose_provider_made_it() {
+    let user = json!({ "email": "new@example.org", "email_verified": false });
+    let stage = Stage::new(json!({ "users": { "mallory": user } })).await;
+    let app = &stage.app;
+    stage.set_up(&app.ours.owner, json!({})).await;
+    let browser = Browser::of("mallory");
+    expect_in(&sign_in(app, &browser).await);
+    let me = profile(app, &browser).await;
+    assert_eq!(me["emailVerified"], false);
+    expect_in(&sign_in(app, &browser).await);
+
+    let id = me["id"].as_str().unwrap().parse::<uuid::Uuid>().unwrap().into();
+    let who = Person { id, email: "new@example.org".to_owned(), ..app.ours.user.clone() };
+    verify_email(app, &who).await;
+    let waiting = Browser::of("mallory");
+    expect_problem(&sign_in(app, &waiting).await, 409, "link-required");
+    assert!(!is_in(app, &waiting));
+    // Whoever can sign in to it says that both are the same person's, or the provider does.
+    app.set_password(&who).await;
+    show_password(app, &waiting, &who).await;
+    expect_in(&link(app, &waiting, "same-origin").await);
+    expect_in(&sign_in(app, &Browser::of("mallory")).await);
+    app.execute("update oidc_identities set proven = false").await;
+    expect_problem(&sign_in(app, &Browser::of("mallory")).await, 409, "link-required");
+    stage.is_now("mallory", json!({ "email": "New@example.org", "email_verified": true })).await;
+    expect_in(&sign_in(app, &Browser::of("mallory")).await);
+    stage.is_now("mallory", json!({ "email": "other@example.org", "email_verified": false })).await;
+    expect_in(&sign_in(app, &Browser::of("mallory")).await);
+}
+
 #[tokio::test]
 async fn an_account_is_linked_when_both_sides_have_verified_its_address() {
     let user = json!({ "email": "USER@example.org", "email_verified": true });
@@ -461,7 +493,7 @@ async fn an_answer_is_good_once_in_the_browser_that_asked() {
     let (first, second) = (stage.callback(&browser).await, stage.callback(&browser).await);
     expect_in(&browser.get(&first).await.unwrap());
     expect_in(&browser.get(&second).await.unwrap());
-    assert_eq!(app.count("select count(*) from oidc_states").await, 2, "those of the other browsers");
+    assert_eq!(app.count("select count(*) from oidc_states").await, 3, "of those who never came back");
 }
 
 #[tokio::test]

@@ -85,12 +85,16 @@ pub fn default_role() -> Role {
 impl OidcProvider {
     /// The first thing that is wrong with it.
     fn fault(&self) -> Option<String> {
-        let url = Url::parse(&self.provider_url);
+        let is_confidential = |text: &str| Url::parse(text).is_ok_and(|url| web::is_confidential(&url));
         let faults = [
             (!is_name(&self.name), "name: 1 to 63 of a-z, 0-9 and inner dashes, and not `providers`"),
             (
-                !url.is_ok_and(|url| url.query().is_none() && web::is_confidential(&url)),
+                !is_confidential(&self.provider_url) || self.provider_url.contains('?'),
                 "provider_url: expected https://…, without a question mark",
+            ),
+            (
+                self.redirect_uri.as_ref().is_some_and(|uri| !is_confidential(uri)),
+                "redirect_uri: expected https://…",
             ),
             (self.client_id.is_empty(), "client_id: is empty"),
             (self.client_secret.expose().is_empty(), "client_secret: is empty"),
@@ -236,6 +240,7 @@ mod tests {
             (json!({ "name": "Acme" }), "[0] name: "),
             (json!({ "provider_url": "http://id.acme.example" }), "[0] provider_url: "),
             (json!({ "provider_url": "https://id.acme.example?x" }), "[0] provider_url: "),
+            (json!({ "redirect_uri": "http://s.example/x" }), "[0] redirect_uri: "),
             (json!({ "client_secret": "" }), "[0] client_secret: is empty"),
             (json!({ "tenant": null }), "[0] expected either tenant or tenant_claim"),
             (json!({ "tenant_claim": "hd" }), "[0] expected either tenant or tenant_claim"),

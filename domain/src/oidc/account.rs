@@ -42,9 +42,6 @@ pub(super) async fn of(
     let tenant = tx.tenant();
     let conn = tx.conn().await?;
     let identity = match store::identity(conn, tenant, &settings.provider_url, subject).await? {
-        Some(identity) if linking.is_some_and(|user| user != identity.user) => {
-            return Err(Error::LinkedToAnother);
-        }
         Some(identity) => identity,
         None => link(tx, settings, claims, &given, subject, linking).await?,
     };
@@ -52,9 +49,35 @@ pub(super) async fn of(
     if !person.active {
         return Err(Error::Disabled);
     }
+    check(tx, settings, claims, &identity, &person, linking).await?;
     give_role(tx, &person, &given).await?;
     give_teams(tx, &identity, &given).await?;
     Ok(identity.user)
+}
+
+/// Whether it is the account of whoever comes. One that was made for an address that nobody vouched for
+/// is until somebody proves by mail that the address is theirs: that may be somebody else.
+async fn check(
+    tx: &mut Tx,
+    settings: &Settings,
+    claims: &Claims,
+    identity: &Identity,
+    person: &User,
+    linking: Option<UserId>,
+) -> Result<(), Error> {
+    if linking.is_some_and(|user| user != identity.user) {
+        return Err(Error::LinkedToAnother);
+    }
+    if identity.proven {
+        return Ok(());
+    }
+    let address = claims.text(&settings.email_claim).unwrap_or_default();
+    let is_theirs = address.eq_ignore_ascii_case(&person.email) && vouches(settings, claims);
+    if linking.is_some() || is_theirs {
+        let tenant = tx.tenant();
+        return Ok(store::set_proven(tx.conn().await?, tenant, identity.id).await?);
+    }
+    if person.email_verified { Err(Error::LinkRequired { provider: settings.name.clone() }) } else { Ok(()) }
 }
 
 /// The first time that this identity comes.
@@ -80,7 +103,9 @@ async fn link(
         }
     };
     let conn = tx.conn().await?;
-    let identity = store::insert_identity(conn, tenant, user, &settings.provider_url, subject).await?;
+    let proven = by != "creation" || vouches(settings, claims);
+    let identity =
+        store::insert_identity(conn, tenant, user, &settings.provider_url, subject, proven).await?;
     let linked = Entry::new("users.link_identity", "user", user).after(json!({
         "provider": settings.name, "issuer": settings.provider_url, "subject": subject, "by": by,
     }));

@@ -1,6 +1,8 @@
 //! What a provider publishes of itself (OpenID Connect Discovery 1.0), and the address to which a
 //! browser is sent with it.
 
+use std::iter;
+
 use serde::Deserialize;
 use streamspace_common::web::is_confidential;
 use url::Url;
@@ -87,12 +89,15 @@ impl Discovery {
     }
 
     pub fn login(&self, login: &Login<'_>) -> Url {
+        // Without this one there is no ID token.
+        let others = login.scopes.iter().map(String::as_str).filter(|scope| *scope != "openid");
+        let scopes: Vec<&str> = iter::once("openid").chain(others).collect();
         let mut url = self.authorization_endpoint.clone();
         url.query_pairs_mut()
             .append_pair("response_type", "code")
             .append_pair("client_id", login.client_id)
             .append_pair("redirect_uri", login.redirect_uri)
-            .append_pair("scope", &login.scopes.join(" "))
+            .append_pair("scope", &scopes.join(" "))
             .append_pair("state", login.state)
             .append_pair("nonce", login.nonce)
             .append_pair("code_challenge", login.challenge)
@@ -217,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_browser_is_sent_with_everything_that_binds_the_answer_to_it() {
-        let scopes = ["openid".to_owned(), "email".to_owned()];
+        let scopes = ["email".to_owned(), "profile".to_owned()];
         let login = Login {
             client_id: "a b",
             redirect_uri: "https://s.example/cb",
@@ -229,7 +234,7 @@ mod tests {
         assert_eq!(
             read(&document()).expect("good").login(&login).as_str(),
             "https://id.example/auth?flow=1&response_type=code&client_id=a+b&redirect_uri=https%3A%2F%2Fs.example%2Fcb\
-             &scope=openid+email&state=S&nonce=N&code_challenge=C&code_challenge_method=S256"
+             &scope=openid+email+profile&state=S&nonce=N&code_challenge=C&code_challenge_method=S256"
         );
     }
 }

@@ -274,6 +274,8 @@ pub(super) async fn prune(conn: &mut PgConnection, most: i64) -> sqlx::Result<u6
 pub(super) struct Identity {
     pub id: OidcIdentityId,
     pub user: UserId,
+    /// That it is the account's owner's is more than their word.
+    pub proven: bool,
 }
 
 /// Whose it is; that it is used is noted. Locked until the commit, so that two sign-ins of one person
@@ -288,7 +290,7 @@ pub(super) async fn identity(
         Identity,
         r#"update oidc_identities set last_used_at = now()
            where tenant_id = $1 and issuer = $2 and subject = $3
-           returning id as "id: OidcIdentityId", user_id as "user: UserId""#,
+           returning id as "id: OidcIdentityId", user_id as "user: UserId", proven"#,
         tenant.0,
         issuer,
         subject,
@@ -303,15 +305,17 @@ pub(super) async fn insert_identity(
     user: UserId,
     issuer: &str,
     subject: &str,
+    proven: bool,
 ) -> Result<Identity, Error> {
     let id = OidcIdentityId::new();
     sqlx::query!(
-        "insert into oidc_identities (id, tenant_id, user_id, issuer, subject) values ($1, $2, $3, $4, $5)",
+        "insert into oidc_identities (id, tenant_id, user_id, issuer, subject, proven) values ($1, $2, $3, $4, $5, $6)",
         id.0,
         tenant.0,
         user.0,
         issuer,
         subject,
+        proven,
     )
     .execute(conn)
     .await
@@ -319,7 +323,18 @@ pub(super) async fn insert_identity(
         Some("oidc_identities_subject") => Error::Again,
         _ => Error::Db(error),
     })?;
-    Ok(Identity { id, user })
+    Ok(Identity { id, user, proven })
+}
+
+pub(super) async fn set_proven(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: OidcIdentityId,
+) -> sqlx::Result<()> {
+    sqlx::query!("update oidc_identities set proven = true where tenant_id = $1 and id = $2", tenant.0, id.0)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// The teams in which the identity's groups have made the person a member, who still is.

@@ -6,8 +6,10 @@ use tokio::time::Instant;
 
 use crate::{api_keys::usage, oidc, sign_in};
 
-/// Forgets what has ended by time: sign-ins, refresh tokens and challenges, mailed links, secrets of keys
-/// whose overlap is over, the log of what keys were used for, keys that sign no more. That they end does not wait for this: each is asked for its time when somebody comes with it.
+/// Forgets what has ended by time: sign-ins, refresh tokens and challenges, browsers that were sent to an
+/// identity provider, mailed links, secrets of keys whose overlap is over, the log of what keys were used
+/// for, keys that sign no more. That they end does not wait for this: each is asked for its time when
+/// somebody comes with it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expire {}
