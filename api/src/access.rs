@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{HeaderMap, Method, Uri, header};
 use streamspace_domain::{
-    callers::{Checked, Presented},
+    callers::{Checked, Credential, Presented},
     identity::{Permission, Require},
     tickets,
 };
@@ -17,6 +17,7 @@ use streamspace_domain::{
 use crate::{
     browser,
     caller::Caller,
+    limit::Subject,
     problem::ApiError,
     request::{self, Asked},
     state::Api,
@@ -34,7 +35,10 @@ pub struct Operation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// To everybody, counted against the limit of the address that asks.
     Public,
+    /// To everybody as often as they like: balancers ask for health, and documents are at hand.
+    Unlimited,
     Needs {
         permission: Permission,
         /// The area that a key's scopes must open; `None` where the operation only passes on rights
@@ -80,22 +84,32 @@ const fn open(method: &'static str, path: &'static str) -> Operation {
     Operation { method, path, access: Access::Public, streams: false }
 }
 
+const fn unlimited(path: &'static str) -> Operation {
+    Operation { access: Access::Unlimited, ..public(path) }
+}
+
 const fn stream(path: &'static str, area: &'static str, permission: Permission) -> Operation {
     Operation { streams: true, ..needs("GET", path, Some(area), permission) }
 }
 
 /// Every operation there is. One that is missing here is closed to everybody.
 pub const OPERATIONS: &[Operation] = &[
-    public("/"),
-    public("/health"),
-    public("/api/openapi.json"),
-    public("/api/docs"),
-    public("/api/docs/"),
-    public("/api/docs/{*rest}"),
+    unlimited("/"),
+    unlimited("/health"),
+    unlimited("/api/openapi.json"),
+    unlimited("/api/docs"),
+    unlimited("/api/docs/"),
+    unlimited("/api/docs/{*rest}"),
     public("/.well-known/jwks.json"),
     open("POST", "/api/v1/auth/login"),
     open("POST", "/api/v1/auth/refresh"),
-    public("/api/v1/auth/health"),
+    unlimited("/api/v1/auth/health"),
+    open("POST", "/api/v1/auth/password-reset/request"),
+    open("POST", "/api/v1/auth/password-reset/confirm"),
+    open("POST", "/api/v1/auth/email/verify"),
+    auth("POST", "/api/v1/auth/invitations", Permission::UsersManage),
+    public("/api/v1/auth/invitations/{token}"),
+    open("POST", "/api/v1/auth/invitations/{token}/accept"),
     public("/api/v1/auth/oidc/providers"),
     public("/api/v1/auth/oidc/{provider}/login"),
     public("/api/v1/auth/oidc/{provider}/callback"),
@@ -197,13 +211,15 @@ pub fn is_stream(path: &str) -> bool {
     OPERATIONS.iter().any(|operation| operation.streams && matches(operation.path))
 }
 
-/// Lets in whoever may come: tells who it is, counts it against the key's hour, and asks for scope
-/// and permission. What a caller may *see* is decided by each operation.
+/// Lets in whoever may come: tells who it is, counts it against their limit, and asks for scope and
+/// permission. What a caller may *see* is decided by each operation.
 pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let operation = route.and_then(|route| find(request.method(), route.as_str()));
-    if operation.is_some_and(|operation| operation.access == Access::Public) {
-        return next.run(request).await;
+    match operation.map(|operation| operation.access) {
+        Some(Access::Public) => return public_answer(&api, request, next).await,
+        Some(Access::Unlimited) => return next.run(request).await,
+        Some(Access::Needs { .. }) | None => {}
     }
     let checked = match request::soon(authenticate(&api, &mut request, operation)).await.flatten() {
         Ok(checked) => checked,
@@ -212,11 +228,11 @@ pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> R
         Err(refused) => return refused.into_response(),
     };
     let asked = Asked { tenant: checked.actor.tenant, user: checked.actor.user, key: checked.key() };
-    let standing = checked.key().zip(checked.hourly_limit).map(|(key, limit)| api.limits.take(key, limit));
+    let standing = counted(&checked).map(|subject| api.limits.take(subject));
     if let Some(sign_in) = checked.sign_in() {
         api.used.note(sign_in);
     }
-    let mut response = if let Some(standing) = standing.filter(|standing| !standing.allowed) {
+    let mut response = if let Some(standing) = standing.filter(|standing| !standing.is_allowed()) {
         standing.refusal().into_response()
     } else if let Err(refused) = operation.map_or(Ok(()), |operation| authorise(&checked, operation)) {
         refused.into_response()
@@ -231,6 +247,28 @@ pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> R
         standing.write(response.headers_mut());
     }
     response.extensions_mut().insert(asked);
+    response
+}
+
+/// A key has a limit of its own, whomever it acts for; a person has one for all their sign-ins.
+fn counted(checked: &Checked) -> Option<Subject> {
+    match checked.credential {
+        Credential::Key(id) => checked.hourly_limit.map(|hourly| Subject::Key { id, hourly }),
+        Credential::SignIn(_) => checked.actor.user.map(Subject::User),
+    }
+}
+
+/// What nobody needs to be known for is counted by address.
+async fn public_answer(api: &Api, request: Request, next: Next) -> Response {
+    let address =
+        request.extensions().get::<streamspace_queue::Request>().and_then(|request| request.address);
+    let Some(address) = address else { return next.run(request).await };
+    let standing = api.limits.take(Subject::Address(address));
+    let mut response = match standing.is_allowed() {
+        true => next.run(request).await,
+        false => standing.refusal().into_response(),
+    };
+    standing.write(response.headers_mut());
     response
 }
 

@@ -10,6 +10,8 @@ pub mod callers;
 pub mod idempotency;
 pub mod identity;
 pub mod jobs;
+pub mod links;
+pub mod mail;
 pub mod oidc;
 mod opaque;
 pub mod registry;

@@ -24,6 +24,7 @@ impl Form {
     pub const CHALLENGE: Self = Self("sc_");
     pub const OIDC_STATE: Self = Self("os_");
     pub const OIDC_BROWSER: Self = Self("ob_");
+    pub const LINK: Self = Self("ml_");
 
     /// A new one.
     pub fn make(self) -> Secret<String> {

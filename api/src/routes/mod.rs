@@ -6,6 +6,7 @@ pub mod audit;
 pub mod auth;
 pub mod health;
 pub mod jobs;
+pub mod links;
 pub mod mfa;
 pub mod oidc;
 pub mod queues;

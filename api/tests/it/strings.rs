@@ -70,6 +70,17 @@ fn requests(text: &str) -> Vec<(Method, &'static str, Value)> {
             requests.push((Method::POST, "/api/v1/auth/oidc/providers", body));
         }
     }
+    for field in ["email", "tenant", text] {
+        let mut body = json!({ "email": "nobody@example.org" });
+        body[field] = text.into();
+        requests.push((Method::POST, "/api/v1/auth/password-reset/request", body));
+    }
+    for field in ["email", "name", "username", "role", text] {
+        let mut body = json!({ "email": "fine@example.org", "role": "user" });
+        body[field] = text.into();
+        requests.push((Method::POST, "/api/v1/auth/invitations", body));
+    }
+    requests.push((Method::POST, "/api/v1/auth/email/verify", json!({ "token": text })));
     requests.push((Method::PUT, "/api/v1/settings/ui.announcement", json!({ "value": text })));
     requests.push((Method::PUT, "/api/v1/settings/auth.mfa_required", json!({ "value": text })));
     requests.push((Method::PATCH, "/api/v1/queues/maintenance", json!({ "rate": text })));

@@ -77,13 +77,8 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    pub(super) fn value<T: Value>(
-        &mut self,
-        path: &'static str,
-        alias: Option<&'static str>,
-        default: T,
-    ) -> T {
-        let Some((text, origin)) = self.find::<T>(path, alias) else {
+    pub(super) fn value<T: Value>(&mut self, path: &'static str, aliases: &[&str], default: T) -> T {
+        let Some((text, origin)) = self.find::<T>(path, aliases) else {
             self.origins.insert(path, Origin::Default);
             return default;
         };
@@ -98,7 +93,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An empty variable counts as absent: compose files and charts pass those for what is not set.
-    fn find<T: Value>(&self, path: &str, alias: Option<&str>) -> Option<(String, Origin)> {
+    fn find<T: Value>(&self, path: &str, aliases: &[&str]) -> Option<(String, Origin)> {
         let from_file = || Some((self.file.get(path)?.clone(), Origin::File(self.sources.file.clone()?)));
         if T::IN_FILE_ONLY {
             return from_file();
@@ -110,7 +105,8 @@ impl<'a> Reader<'a> {
         if let Some(value) = self.sources.flags.get(path) {
             return Some((value.clone(), Origin::Flag));
         }
-        variable_set(&variable(path)).or_else(|| alias.and_then(variable_set)).or_else(from_file)
+        let published = || aliases.iter().copied().find_map(variable_set);
+        variable_set(&variable(path)).or_else(published).or_else(from_file)
     }
 
     fn flatten(&mut self, path: &Path, tree: Tree) {

@@ -12,8 +12,8 @@ pub struct Key {
     pub secret: bool,
     /// It has neither a variable nor a flag.
     pub in_file_only: bool,
-    /// The variable of the published API that also sets it, when ours does not.
-    pub alias: Option<&'static str>,
+    /// The variables of the published API that also set it, when ours does not; the first wins.
+    pub aliases: &'static [&'static str],
 }
 
 impl Key {
@@ -56,7 +56,7 @@ macro_rules! section {
                 $(#[doc = $doc:literal])+
                 $field:ident: $ty:ty = $default:expr
                     $(, shown $shown:literal)?
-                    $(, alias $alias:literal)?;
+                    $(, alias $alias:literal $(| $more:literal)*)?;
             )+
         }
     ) => {
@@ -90,7 +90,7 @@ macro_rules! section {
                         .into_iter().next().unwrap_or_default(),
                     secret: <$ty as $crate::config::value::Value>::SECRET,
                     in_file_only: <$ty as $crate::config::value::Value>::IN_FILE_ONLY,
-                    alias: None $(.or(Some($alias)))?,
+                    aliases: &[$($alias $(, $more)*)?],
                 }),+]
             }
 
@@ -99,7 +99,7 @@ macro_rules! section {
                 Self { $(
                     $field: reader.value(
                         concat!($section, ".", stringify!($field)),
-                        None $(.or(Some($alias)))?,
+                        &[$($alias $(, $more)*)?],
                         default.$field,
                     ),
                 )+ }

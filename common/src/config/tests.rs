@@ -74,6 +74,19 @@ fn the_first_source_wins() {
 }
 
 #[test]
+fn of_two_published_variables_the_first_wins() {
+    let mut sources =
+        environment(&[("SMTP_USER", "b"), ("SMTP_USERNAME", "a"), ("SMTP_PASS", "correct horse")]);
+    let config = Config::load(&sources).expect("good");
+    assert_eq!(config.mail.username.as_deref(), Some("a"));
+    assert_eq!(config.mail.password, Some("correct horse".into()));
+    sources.environment.insert("SMTP_USERNAME".to_owned(), String::new());
+    let config = Config::load(&sources).expect("good");
+    assert_eq!(config.mail.username.as_deref(), Some("b"));
+    assert_eq!(config.origins["mail.username"], Origin::Environment("SMTP_USER".to_owned()));
+}
+
+#[test]
 fn yaml_says_the_same_as_toml() {
     let (_folder, path) = file(
         "c.yaml",
@@ -190,6 +203,24 @@ fn debugging_logs_in_detail_unless_a_level_is_set() {
     let debug = ("STREAMSPACE_SERVER_DEBUG", "true");
     assert_eq!(level(&[debug]), "info,streamspace=debug");
     assert_eq!(level(&[debug, ("STREAMSPACE_LOG_LEVEL", "warn")]), "warn");
+}
+
+#[test]
+fn a_limit_lets_something_through() {
+    for key in ["API_KEY_PER_HOUR", "USER_PER_MINUTE", "ADDRESS_PER_MINUTE"] {
+        let found = problems(&environment(&[(&format!("STREAMSPACE_LIMITS_{key}"), "0")]));
+        assert!(found.len() == 1 && found[0].ends_with("expected at least 1"), "{found:?}");
+    }
+}
+
+#[test]
+fn origins_are_told_in_a_file_or_in_one_text() {
+    let (_folder, path) =
+        file("c.toml", "[server]\ncors_origins = [\"https://a.example\", \"http://b:3000\"]\n");
+    let config = Config::load(&Sources { file: Some(path), ..Default::default() }).expect("good");
+    assert_eq!(config.server.cors_origins, "https://a.example,http://b:3000".parse().ok());
+    let found = problems(&environment(&[("STREAMSPACE_SERVER_CORS_ORIGINS", "https://a.example,*")]));
+    assert!(found[0].contains("or `*` alone"), "{found:?}");
 }
 
 #[test]

@@ -15,7 +15,9 @@ use sqlx::PgConnection;
 use streamspace_common::{Actor, Role, Secret, TenantId};
 use streamspace_queue::Tx;
 
-pub(crate) use self::people::{free_username, insert_user, may_manage, of_sign_in, person, person_named};
+pub(crate) use self::people::{
+    free_username, insert_user, may_manage, of_sign_in, person, person_named, unlock, verify_email, waiting,
+};
 pub use self::{
     error::Error,
     model::{ChangeTenant, ChangeUser, NewOwner, NewTenant, NewUser, Tenant, Tier, User, UserFilter},
