@@ -46,6 +46,27 @@ pub(crate) async fn person(conn: &mut PgConnection, tenant: TenantId, id: UserId
     store::by_id(conn, tenant, id).await
 }
 
+/// Anybody by their address, for other slices.
+pub(crate) async fn person_named(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    email: &str,
+) -> Result<Option<User>, Error> {
+    match store::by_email(conn, tenant, email).await {
+        Err(Error::NoUser) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// A username like this that nobody has, in the letters that one may have.
+pub(crate) async fn free_username(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    wanted: &str,
+) -> Result<String, Error> {
+    Ok(store::free_username(conn, tenant, &model::username_of(wanted)).await?)
+}
+
 /// Whoever signs in, with the tenant; nobody who may not.
 pub(crate) async fn of_sign_in(
     conn: &mut PgConnection,

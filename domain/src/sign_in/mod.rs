@@ -252,6 +252,16 @@ pub async fn end(tx: &mut Tx, id: SignInId) -> Result<(), Error> {
     Ok(audit::record(tx, Entry::new("sign_ins.end", "sign_in", id)).await?)
 }
 
+/// Whose a browser's sign-in is that began so recently.
+pub(crate) async fn whose(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: SignInId,
+    within: Duration,
+) -> sqlx::Result<Option<UserId>> {
+    store::whose(conn, tenant, id, within).await
+}
+
 /// Ends all of a person's.
 pub(crate) async fn end_all(tx: &mut Tx, tenant: TenantId, user: UserId) -> sqlx::Result<u64> {
     store::end_all(tx.conn().await?, tenant, user, None).await
