@@ -77,9 +77,13 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
         .find_map(|(found, value)| (found == name).then_some(value))
 }
 
+/// As long as browsers keep any. How long it is good is the sign-in's business, which goes on by being
+/// used.
+const KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
+
 /// Sets the session's cookie.
-pub(crate) fn remember(secret: &Secret<String>, lifetime: Duration) -> HeaderValue {
-    set(SESSION, secret.expose(), lifetime.as_secs())
+pub(crate) fn remember(secret: &Secret<String>) -> HeaderValue {
+    set(SESSION, secret.expose(), KEPT.as_secs())
 }
 
 /// Sets the cookie that accompanies it.

@@ -162,7 +162,7 @@ async fn arrive(
     let arrived = api.oidc.arrive(&request.0, arrival, &client).await.map_err(told)?;
     api.callers.forget(|checked| checked.actor.user == Some(arrived.user));
     let cookie = match arrived.welcome.map(|welcome| welcome.pass) {
-        Some(Pass::Cookie(secret)) => Some(browser::remember(&secret, api.sign_ins.lifetime())),
+        Some(Pass::Cookie(secret)) => Some(browser::remember(&secret)),
         _ => None,
     };
     Ok(redirect(&arrived.return_to, cookie))

@@ -26,5 +26,6 @@ mod sockets;
 mod strings;
 mod teams;
 mod tenants_apart;
+mod users;
 mod waiting;
 mod walk;

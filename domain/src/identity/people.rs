@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use streamspace_common::{Actor, Role, TenantId, UserId};
+use streamspace_common::{Actor, Creator, Role, TenantId, UserId};
 use streamspace_queue::Tx;
 
 use super::{
@@ -99,10 +99,10 @@ pub(crate) async fn waiting(tx: &mut Tx, email: &str) -> Result<Option<User>, Er
 
 /// Somebody has shown that the address is theirs.
 pub(crate) async fn verify_email(tx: &mut Tx, user: &User) -> Result<(), Error> {
+    store::set_email_proven(tx.conn().await?, user.tenant, user.id).await?;
     if user.email_verified {
-        return Ok(());
+        return Ok(()); // a provider has said so before
     }
-    store::set_email_verified(tx.conn().await?, user.tenant, user.id).await?;
     let verified = Entry::new("users.verify_email", "user", user.id).after(json!({ "email": user.email }));
     Ok(audit::record_in(tx, user.tenant, verified).await?)
 }
@@ -149,7 +149,9 @@ pub async fn change_user(tx: &mut Tx, id: UserId, change: ChangeUser) -> Result<
     let conn = tx.conn().await?;
     let before = store::lock(conn, actor.tenant, id).await?;
     let is_self = actor.user == Some(id);
-    if !is_self || change.role.is_some() || change.active.is_some() {
+    if !is_self {
+        may_change(&actor, &before)?;
+    } else if change.role.is_some() || change.active.is_some() {
         may_manage(&actor, before.role)?;
     }
     if let Some(role) = change.role {
@@ -200,7 +202,10 @@ async fn apply(tx: &mut Tx, before: User, change: ChangeUser) -> Result<User, Er
         sign_in::end_all(tx, tenant, before.id).await?;
     }
     let after = store::by_id(tx.conn().await?, tenant, before.id).await?;
-    if after.active && after.email.to_lowercase() != before.email.to_lowercase() {
+    if change.reset_mfa && before.mfa_enabled {
+        sign_in::mfa::remove(tx, tenant, before.id).await?;
+    }
+    if after.active && after.email != before.email {
         links::ask_to_verify(tx, &after).await?;
     }
     let (was, is) = (shown(&before), shown(&after));
@@ -209,6 +214,15 @@ async fn apply(tx: &mut Tx, before: User, change: ChangeUser) -> Result<User, Er
         audit::record(tx, changed).await?;
     }
     Ok(after)
+}
+
+/// Whether somebody may change and remove this person. Who reaches the whole installation is changed by
+/// nobody who does not: whoever has their address has their account.
+pub(crate) fn may_change(actor: &Actor, person: &User) -> Result<(), Error> {
+    if person.platform_admin && !actor.platform && actor.by != Creator::System {
+        return Err(Error::NeedsPlatform);
+    }
+    may_manage(actor, person.role)
 }
 
 /// Whether somebody may make, change and remove people of this role.
