@@ -198,14 +198,14 @@ async fn apply(tx: &mut Tx, before: User, change: ChangeUser) -> Result<User, Er
     if change.unlock {
         store::unlock(conn, tenant, before.id).await?;
     }
+    if change.reset_mfa && before.mfa_enabled {
+        sign_in::mfa::remove(tx, tenant, before.id).await?;
+    }
     if before.active && !after.active {
         sign_in::end_all(tx, tenant, before.id).await?;
     }
     let after = store::by_id(tx.conn().await?, tenant, before.id).await?;
-    if change.reset_mfa && before.mfa_enabled {
-        sign_in::mfa::remove(tx, tenant, before.id).await?;
-    }
-    if after.active && after.email != before.email {
+    if after.active && !after.email.eq_ignore_ascii_case(&before.email) {
         links::ask_to_verify(tx, &after).await?;
     }
     let (was, is) = (shown(&before), shown(&after));

@@ -215,10 +215,13 @@ pub(super) async fn free_username(
 /// Writes what may change about a person. Another address is to be verified anew.
 pub(super) async fn update(conn: &mut PgConnection, user: &User) -> Result<(), Error> {
     sqlx::query!(
-        "update users set name = $3, username = $4, role = $5, active = $6, updated_at = now(),
-                email_verified_at = case when email = $7 then email_verified_at end,
-                email_proven_at = case when email = $7 then email_proven_at end, email = $7
-         where tenant_id = $1 and id = $2",
+        r#"update users set name = $3, username = $4, role = $5, active = $6, updated_at = now(),
+                email_verified_at = case when lower(email collate "C") = lower($7::text collate "C")
+                                         then email_verified_at end,
+                email_proven_at = case when lower(email collate "C") = lower($7 collate "C")
+                                       then email_proven_at end,
+                email = $7
+         where tenant_id = $1 and id = $2"#,
         user.tenant.0,
         user.id.0,
         user.name,
