@@ -13,6 +13,7 @@ use streamspace_queue::{
     notice::Lane,
 };
 use streamspace_testkit::eventually;
+use tokio::task::JoinHandle;
 
 use crate::bed::{Act, Bed, SOON, What, act, quick};
 
@@ -44,6 +45,15 @@ async fn cancel(bed: &Bed, id: JobId) -> Tx {
     let mut tx = begin(bed);
     control::cancel(&mut tx, Scope::Tenant(bed.tenant), id).await.expect("cancelled");
     tx
+}
+
+/// In a transaction of its own.
+fn retry(bed: &Bed, id: JobId) -> JoinHandle<Result<(), ControlError>> {
+    let (mut tx, scope) = (begin(bed), Scope::Tenant(bed.tenant));
+    tokio::spawn(async move {
+        control::retry(&mut tx, scope, id).await?;
+        Ok(tx.commit().await?)
+    })
 }
 
 async fn has_begun(bed: &Bed, id: JobId) {
@@ -162,6 +172,61 @@ async fn whoever_kept_a_job_waiting_tells_of_all_that_it_may_have_missed() {
     worker.stop().await;
 }
 
+/// Cancelled while another one was taking its key over, and did not: the key is still its own.
+async fn over_but_with_its_key(bed: &Bed) -> JobId {
+    let job = bed.enqueue(expired(What::Nothing)).await;
+    let open = take_over(bed, expired(What::Nothing)).await;
+    cancel(bed, job).await.commit().await.expect("committed");
+    open.rollback().await.expect("rolled back");
+    assert_eq!(bed.number(KEYS).await, 1);
+    job
+}
+
+fn unfinished(what: What) -> Act {
+    Act { unique: Some("u".into()), ..act(what) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_has_its_key_only_if_whoever_takes_it_over_gives_it_up() {
+    for taken in [true, false] {
+        let bed = Bed::new().await;
+        let job = over_but_with_its_key(&bed).await;
+        let open = take_over(&bed, unfinished(What::Nothing)).await;
+        let retrying = retry(&bed, job);
+        bed.sees_waiting("%job_keys%").await;
+        if taken {
+            open.commit().await.expect("committed");
+        } else {
+            open.rollback().await.expect("rolled back");
+        }
+        let retried = retrying.await.expect("no panic");
+        match retried {
+            Err(ControlError::KeyHeld { holder: Some(holder) }) => assert!(taken && holder != job),
+            Ok(()) => assert!(!taken),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(bed.state(job).await, if taken { "cancelled" } else { "queued" });
+        assert_eq!(bed.number("select count(*) from jobs where state = 'queued'").await, 1);
+        assert_eq!(bed.number(KEYS).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_retries_that_overlap_one_has_the_key() {
+    let bed = Bed::new().await;
+    let other = bed.enqueue(unfinished(What::Nothing)).await;
+    cancel(&bed, other).await.commit().await.expect("committed");
+    let job = over_but_with_its_key(&bed).await;
+    let mut open = begin(&bed);
+    control::retry(&mut open, Scope::Tenant(bed.tenant), other).await.expect("retried");
+    let retrying = retry(&bed, job);
+    bed.sees_waiting("%job_keys%").await;
+    open.commit().await.expect("committed");
+    let refused = retrying.await.expect("no panic");
+    assert!(matches!(refused, Err(ControlError::KeyHeld { holder: Some(id) }) if id == other), "{refused:?}");
+    assert_eq!(bed.state(job).await, "cancelled");
+}
+
 /// The job that holds the key runs, so the key is anybody's: another one gets it between the moment at
 /// which the retry finds it free and the one at which it locks it.
 #[tokio::test(flavor = "multi_thread")]
@@ -188,11 +253,7 @@ async fn a_retry_takes_no_key_from_a_job_that_has_just_got_it() {
     .await;
     let mut pausing = bed.queue.db().begin().await.expect("a transaction");
     sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *pausing).await.expect("locked");
-    let retrying = tokio::spawn({
-        let mut tx = begin(&bed);
-        let scope = Scope::Tenant(bed.tenant);
-        async move { control::retry(&mut tx, scope, failed).await }
-    });
+    let retrying = retry(&bed, failed);
     bed.sees_waiting("%left join jobs holder%").await;
     let later = Options { delay: Some(Duration::from_secs(60)), ..Options::default() };
     let next = bed.enqueue_with(while_waiting(What::Nothing), later).await;
