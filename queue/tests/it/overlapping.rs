@@ -172,6 +172,31 @@ async fn whoever_kept_a_job_waiting_tells_of_all_that_it_may_have_missed() {
     worker.stop().await;
 }
 
+/// What does not wait is not told of: each look costs, and duplicates are many.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_tells_of_no_more_than_its_job_may_have_missed() {
+    let bed = Bed::new().await;
+    bed.slot_being_taken().await.commit().await.expect("taken");
+    let queued = while_waiting(What::Nothing);
+    let scheduled = Act { unique: Some("s".into()), ..queued.clone() };
+    let blocked = Act { unique: Some("b".into()), slots: vec![("k".into(), 1)], ..queued.clone() };
+    let later = Options { delay: Some(Duration::from_secs(60)), ..Options::default() };
+    bed.enqueue_with(scheduled.clone(), later).await;
+    let mut open = begin(&bed);
+    let mut told = Vec::new();
+    for (job, state) in [(queued, "queued"), (scheduled, "scheduled"), (blocked, "blocked")] {
+        if state != "scheduled" {
+            bed.enqueue(job.clone()).await;
+        }
+        let again = enqueue(&mut open, job).await.expect("enqueued");
+        assert!(again.duplicate);
+        assert_eq!(bed.state(again.id).await, state);
+        let notices = std::mem::take(open.notices());
+        told.push((notices.claimable.len(), usize::from(notices.due.is_some()), notices.unblock.len()));
+    }
+    assert_eq!(told, [(1, 0, 0), (0, 1, 0), (0, 0, 1)]);
+}
+
 /// Cancelled while another one was taking its key over, and did not: the key is still its own.
 async fn over_but_with_its_key(bed: &Bed) -> JobId {
     let job = bed.enqueue(expired(What::Nothing)).await;
