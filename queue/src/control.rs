@@ -224,6 +224,9 @@ async fn key_holder(conn: &mut PgConnection, id: JobId) -> sqlx::Result<Option<J
 }
 
 /// Deletes a job that is over, with what it left; a key that is kept for a time is.
+///
+/// Unlike the ends of jobs it waits for whoever takes a key over: nobody knows of the job after this, and a
+/// key that was not taken in the end would stay for ever.
 pub async fn delete(tx: &mut Tx, scope: Scope, id: JobId) -> Result<JobRow, ControlError> {
     let conn = tx.conn().await?;
     let job = inspect::get(conn, scope, id).await?.ok_or(ControlError::NotFound)?;
