@@ -10,6 +10,8 @@ mod document;
 mod edges;
 mod idempotency;
 mod lists;
+mod people;
+mod registration;
 mod settings;
 mod sign_in;
 mod sockets;

@@ -201,14 +201,15 @@ impl Invite {
             tier: self.tier,
             lasts: self.expires_in.unwrap_or(registration::LASTS),
         };
-        let invitation =
-            operation(&config, async move |tx| Ok(registration::invite(tx, new).await?)).await?;
+        let invitation = operation(&config, async move |tx| Ok(registration::invite(tx, new).await?)).await?;
         console::say(format_args!(
             "The invitation works once, until {}",
             moment(invitation.expires_at, Timestamp::now())
         ));
         if config.tenants.registration == Registration::Closed {
-            console::say("Registration is closed here: set tenants.registration to invite, or it opens nothing");
+            console::say(
+                "Registration is closed here: set tenants.registration to invite, or it opens nothing",
+            );
         }
         console::result(invitation.secret.expose());
         Ok(())

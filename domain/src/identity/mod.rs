@@ -19,10 +19,6 @@ use sqlx::PgConnection;
 use streamspace_common::{Actor, Role, Secret};
 use streamspace_queue::Tx;
 
-pub(crate) use self::{
-    model::check_email,
-    people::{of_sign_in, person},
-};
 pub use self::{
     error::Error,
     model::{ChangeTenant, ChangeUser, NewOwner, NewTenant, NewUser, Tenant, Tier, User, UserFilter},
@@ -30,6 +26,10 @@ pub use self::{
     permissions::{Forbidden, Least, Permission, Require},
     removal::{Estate, delete_user},
     rights::People,
+};
+pub(crate) use self::{
+    model::check_email,
+    people::{of_sign_in, person},
 };
 use crate::{
     api_keys::{self, ApiKey, NewApiKey, Owner},

@@ -104,11 +104,7 @@ pub(super) async fn begin_deletion(tx: &mut Tx, tenant: TenantId) -> Result<bool
 }
 
 /// The people of a tenant that goes, so many at most; answers how many.
-pub(super) async fn erase_people(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    most: i64,
-) -> sqlx::Result<u64> {
+pub(super) async fn erase_people(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
     store::erase_people(conn, tenant, most).await
 }
 

@@ -97,12 +97,10 @@ pub(super) async fn set_delete_at(
 
 /// Unless it has begun.
 pub(super) async fn undelete(conn: &mut PgConnection, tenant: TenantId) -> sqlx::Result<Option<Tenant>> {
-    let row = change_tenant!(
-        "active = true, delete_at = null where id = $1 and deleting_since is null",
-        tenant.0
-    )
-    .fetch_optional(conn)
-    .await?;
+    let row =
+        change_tenant!("active = true, delete_at = null where id = $1 and deleting_since is null", tenant.0)
+            .fetch_optional(conn)
+            .await?;
     Ok(row.map(TenantRow::into_tenant))
 }
 
@@ -119,11 +117,7 @@ pub(super) async fn begin_deletion(conn: &mut PgConnection, tenant: TenantId) ->
 }
 
 /// So many at most; answers how many.
-pub(super) async fn erase_people(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    most: i64,
-) -> sqlx::Result<u64> {
+pub(super) async fn erase_people(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
     let gone = sqlx::query!(
         "delete from users where id = any(array(select id from users where tenant_id = $1 limit $2))",
         tenant.0,

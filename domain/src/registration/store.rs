@@ -44,11 +44,7 @@ pub(super) struct Taken {
 }
 
 /// The row's lock decides who takes it: whoever waits for it finds it used, or free again.
-pub(super) async fn take(
-    conn: &mut PgConnection,
-    hash: &Hash,
-    email: &str,
-) -> sqlx::Result<Option<Taken>> {
+pub(super) async fn take(conn: &mut PgConnection, hash: &Hash, email: &str) -> sqlx::Result<Option<Taken>> {
     let row = sqlx::query!(
         "update tenant_invitations set used_at = queue.now()
          where secret_hash = $1 and used_at is null and expires_at > queue.now()

@@ -33,12 +33,17 @@ pub(crate) struct Controls {
 }
 
 impl Controls {
-    pub(crate) fn new(rows: Vec<Control>, suspended: HashSet<TenantId>, drained: bool) -> Self {
+    pub(crate) fn new(rows: Vec<Control>, drained: bool) -> Self {
         let mut by_queue: HashMap<String, Vec<Control>> = HashMap::new();
         for row in rows {
             by_queue.entry(row.queue.clone()).or_default().push(row);
         }
-        Self { rows: by_queue, suspended, drained }
+        Self { rows: by_queue, suspended: HashSet::new(), drained }
+    }
+
+    /// With tenants of which nothing starts.
+    pub(crate) fn without(self, suspended: HashSet<TenantId>) -> Self {
+        Self { suspended, ..self }
     }
 
     fn of(&self, lane: &Lane) -> impl Iterator<Item = &Control> {

@@ -93,7 +93,7 @@ impl Engine {
         let gap = last_read.map_or(Duration::ZERO, |at| at.elapsed()).min(MOST_SILENCE);
         *last_read = Some(Instant::now());
 
-        self.set_controls(Controls::new(pulse.controls, pulse.suspended, pulse.drained));
+        self.set_controls(Controls::new(pulse.controls, pulse.drained).without(pulse.suspended));
         self.end_if_drained();
         for job in pulse.cancels {
             self.cancel(job);

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use crate::{api_keys, idempotency, identity::tenants, pace::rest, settings, sign_in, teams, tickets};
 
 /// Deletes a tenant whose time has come, in small steps. A step deletes what it finds, so after a crash
-/// the walk begins anew and passes quickly over what is gone.
+/// the walk begins anew and passes quickly over what is gone; and an attempt that has lost the job does
+/// nothing that its successor would not.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteTenant {
