@@ -33,6 +33,7 @@ pub(crate) fn operations() -> OpenApiRouter<Api> {
         .merge(routes::mfa::router())
         .merge(routes::links::router())
         .merge(routes::users::router())
+        .merge(routes::registration::router())
         .merge(routes::tenant::router())
 }
 

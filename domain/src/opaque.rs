@@ -25,6 +25,7 @@ impl Form {
     pub const OIDC_STATE: Self = Self("os_");
     pub const OIDC_BROWSER: Self = Self("ob_");
     pub const LINK: Self = Self("ml_");
+    pub const INVITATION: Self = Self("ti_");
 
     /// A new one.
     pub fn make(self) -> Secret<String> {

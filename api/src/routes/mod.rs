@@ -10,6 +10,7 @@ pub mod links;
 pub mod mfa;
 pub mod oidc;
 pub mod queues;
+pub mod registration;
 pub mod schedules;
 pub mod settings;
 pub mod streams;

@@ -19,6 +19,8 @@ mod mfa;
 mod oidc;
 mod oidc_lies;
 mod oidc_providers;
+mod people;
+mod registration;
 mod secrets;
 mod settings;
 mod sign_in;

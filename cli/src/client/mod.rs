@@ -7,7 +7,7 @@
 mod api;
 mod api_keys;
 mod audit;
-mod confirm;
+pub mod confirm;
 mod credentials;
 mod error;
 mod exit;
@@ -17,7 +17,7 @@ mod jobs;
 mod json;
 mod live;
 mod login;
-mod output;
+pub mod output;
 mod problem;
 mod progress_view;
 mod queues;
@@ -25,9 +25,9 @@ mod schedule_view;
 mod schedules;
 mod server;
 mod sse;
-mod table;
+pub mod table;
 mod teams;
-mod text;
+pub mod text;
 mod wait;
 mod waiting_view;
 mod workers;
@@ -170,7 +170,7 @@ impl Client {
 }
 
 /// Wrong use has an exit code of its own; what a server refused gets its hint.
-fn advise(error: anyhow::Error) -> Result<ExitCode> {
+pub fn advise(error: anyhow::Error) -> Result<ExitCode> {
     if let Some(usage) = error.downcast_ref::<Usage>() {
         let advice = Advice::new(usage.to_string(), usage.hint.clone());
         console::say(failure::render(&advice.into()));

@@ -334,3 +334,9 @@ pub(crate) async fn end_all(tx: &mut Tx, tenant: TenantId, user: UserId) -> sqlx
 pub(crate) async fn prune(conn: &mut PgConnection, most: i64) -> sqlx::Result<bool> {
     store::prune(conn, most).await
 }
+
+/// Forgets the sign-ins of a tenant that goes and all ways to one, so many rows of each table at most;
+/// answers how many.
+pub(crate) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    store::erase(conn, tenant, most).await
+}

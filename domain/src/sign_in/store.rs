@@ -674,3 +674,38 @@ pub(super) async fn prune(conn: &mut PgConnection, most: i64) -> sqlx::Result<bo
     .await?;
     Ok(gone.most >= most)
 }
+
+/// Of a tenant: so many rows of each table at most.
+pub(super) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    let before = sqlx::query_scalar!(
+        r#"with tokens as (
+               delete from used_refresh_tokens where secret_hash in (
+                   select secret_hash from used_refresh_tokens where tenant_id = $1 limit $2) returning 1),
+           challenges as (
+               delete from sign_in_challenges where secret_hash in (
+                   select secret_hash from sign_in_challenges where tenant_id = $1 limit $2) returning 1),
+           codes as (
+               delete from recovery_codes where (tenant_id, user_id, code_hash) in (
+                   select tenant_id, user_id, code_hash from recovery_codes where tenant_id = $1 limit $2) returning 1),
+           links as (
+               delete from mailed_links where secret_hash in (
+                   select secret_hash from mailed_links where tenant_id = $1 limit $2) returning 1)
+           select (select count(*) from tokens) + (select count(*) from challenges)
+                  + (select count(*) from codes) + (select count(*) from links) as "gone!""#,
+        tenant.0,
+        most,
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    if before > 0 {
+        return Ok(before.unsigned_abs());
+    }
+    let gone = sqlx::query!(
+        "delete from sign_ins where id = any(array(select id from sign_ins where tenant_id = $1 limit $2))",
+        tenant.0,
+        most,
+    )
+    .execute(conn)
+    .await?;
+    Ok(gone.rows_affected())
+}
