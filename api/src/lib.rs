@@ -19,6 +19,7 @@ pub mod idempotency;
 pub mod limit;
 pub mod openapi;
 pub mod page;
+mod pages;
 pub mod problem;
 pub mod request;
 pub mod router;

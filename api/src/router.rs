@@ -29,6 +29,7 @@ pub(crate) fn operations() -> OpenApiRouter<Api> {
         .merge(routes::api_keys::router())
         .merge(routes::audit::router())
         .merge(routes::auth::router())
+        .merge(routes::cli_sign_in::router())
         .merge(routes::users::router())
         .merge(routes::tenant::router())
 }

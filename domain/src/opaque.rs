@@ -22,6 +22,9 @@ impl Form {
     pub const REFRESH: Self = Self("rt_");
     pub const COOKIE: Self = Self("ss_");
     pub const CHALLENGE: Self = Self("sc_");
+    /// Of whoever is asked whether a program may act as them: yes.
+    pub const CLI_CONSENT: Self = Self("cy_");
+    pub const CLI_CODE: Self = Self("cc_");
 
     /// A new one.
     pub fn make(self) -> Secret<String> {

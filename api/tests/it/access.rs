@@ -10,6 +10,10 @@ use streamspace_testkit::eventually;
 
 use crate::app::{Answer, App, Person, any_id, key_of};
 
+/// What a program asks for, in whole.
+const AUTHORIZE: &str = "/cli/authorize?redirect_uri=http://127.0.0.1:1234/&state=walked&code_challenge_method=S256\
+                         &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
 struct Operation {
     method: Method,
     path: String,
@@ -56,6 +60,7 @@ impl Operation {
             .replace("{permission}", "team.manage")
             .replace("{key}", "ui.announcement")
             .replace("{name}", "tests")
+            .replace("/cli/authorize", AUTHORIZE)
     }
 
     fn body(&self) -> Option<Value> {
@@ -73,6 +78,9 @@ impl Operation {
             "SettingBody" => json!({ "value": "walked" }),
             "LoginBody" => json!({ "email": "nobody@example.org", "password": "walked" }),
             "RefreshBody" => json!({ "refreshToken": "rt_walked" }),
+            "CliTokenBody" => json!({
+                "code": "cc_walked", "codeVerifier": "w".repeat(43), "redirectUri": "http://127.0.0.1:1234/",
+            }),
             "ChangePasswordBody" => json!({
                 "currentPassword": "walked", "password": "walked through", "passwordConfirmation": "walked through",
             }),

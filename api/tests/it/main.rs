@@ -6,6 +6,7 @@ mod audit;
 
 mod access;
 mod api_keys;
+mod cli_sign_in;
 mod document;
 mod edges;
 mod idempotency;

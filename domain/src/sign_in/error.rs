@@ -12,6 +12,8 @@ pub enum Error {
     Refused,
     #[error("this refresh token is not accepted")]
     NoRefresh,
+    #[error("this code is not accepted, or was used: sign in anew")]
+    NoCode,
     /// It fits in several.
     #[error("this address and password belong to several tenants; name one")]
     TenantRequired { slugs: Vec<String> },
@@ -38,7 +40,7 @@ pub enum Error {
 impl Classified for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Refused | Self::NoRefresh => ErrorKind::Unauthenticated,
+            Self::Refused | Self::NoRefresh | Self::NoCode => ErrorKind::Unauthenticated,
             Self::TenantRequired { .. } | Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Slowed { retry_after } => ErrorKind::RateLimited { retry_after: *retry_after },
             Self::NotFound => ErrorKind::NotFound,
