@@ -107,7 +107,7 @@ impl AuthorizeQuery {
 
     /// This address again, with the person's yes; relative, so that it is right behind any proxy.
     fn confirmed(&self, yes: &Secret<String>) -> Secret<String> {
-        let query = form_urlencoded::Serializer::new("?".to_owned())
+        let query = form_urlencoded::Serializer::for_suffix("?".to_owned(), 1)
             .append_pair("redirect_uri", &self.redirect_uri)
             .append_pair("state", &self.state)
             .append_pair("code_challenge", &self.code_challenge)

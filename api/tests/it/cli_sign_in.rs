@@ -322,5 +322,9 @@ async fn a_second_factor_that_is_wanted_later_is_wanted_of_the_program_too() {
     .await;
     jobs(token).await.problem(403, "mfa-required");
     // Nor does a browser let another in.
+    eventually(Duration::from_secs(5), "it acts on the browser", async || {
+        (browser.goes_to(&authorize(PROGRAM)).await.status == 403).then_some(())
+    })
+    .await;
     browser.goes_to(&authorize(PROGRAM)).await.problem(403, "mfa-required");
 }

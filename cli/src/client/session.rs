@@ -88,7 +88,7 @@ impl Session {
             _ => return Err(over()),
         };
         // Another command was faster.
-        if saved.access != old.access && saved.are_fresh() {
+        if saved.refresh != old.refresh && saved.are_fresh() {
             return Ok(saved);
         }
         let call = Call::post(["auth", "refresh"]).body(json!({ "refreshToken": saved.refresh.expose() }));
