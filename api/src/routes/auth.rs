@@ -127,7 +127,7 @@ impl From<Challenge> for MfaRequired {
 #[serde(untagged)]
 #[expect(dead_code, reason = "describes the two answers")]
 enum LoginAnswer {
-    SignedIn(SignedIn),
+    SignedIn(Box<SignedIn>),
     MfaRequired(MfaRequired),
 }
 

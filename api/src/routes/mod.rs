@@ -4,6 +4,7 @@
 pub mod api_keys;
 pub mod audit;
 pub mod auth;
+pub mod cli_sign_in;
 pub mod health;
 pub mod jobs;
 pub mod links;

@@ -10,6 +10,10 @@ use streamspace_testkit::eventually;
 
 use crate::app::{Answer, App, Person, any_id, key_of};
 
+/// What a program asks for, in whole.
+const AUTHORIZE: &str = "/cli/authorize?redirect_uri=http://127.0.0.1:1234/&state=walked&code_challenge_method=S256\
+                         &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
 pub struct Operation {
     pub method: Method,
     pub path: String,
@@ -63,6 +67,7 @@ impl Operation {
             .replace("{provider}", "no-such-provider")
             .replace("{name}", "tests")
             .replace("{token}", "ml_walked")
+            .replace("/cli/authorize", AUTHORIZE)
     }
 
     pub fn body(&self) -> Option<Value> {
@@ -83,6 +88,9 @@ impl Operation {
             "LoginMfaBody" => json!({ "challenge": "sc_walked", "code": "123456" }),
             "VerifyMfaBody" | "DisableMfaBody" => json!({ "code": "123456" }),
             "RefreshBody" => json!({ "refreshToken": "rt_walked" }),
+            "CliTokenBody" => json!({
+                "code": "cc_walked", "codeVerifier": "w".repeat(43), "redirectUri": "http://127.0.0.1:1234/",
+            }),
             "ChangePasswordBody" => json!({
                 "currentPassword": "walked", "password": "walked through", "passwordConfirmation": "walked through",
             }),

@@ -60,7 +60,7 @@ pub(crate) async fn by_cookie(
         CallerRow,
         r#"select s.id as "id: SignInId", s.tenant_id as "tenant_id: TenantId", s.user_id as "user_id: UserId",
                   s.kind, u.role, u.platform_admin as platform,
-                  (s.method in ('password', 'invitation', 'registration') and u.totp_enabled_at is null
+                  (coalesce(s.browser_method, s.method) in ('password', 'invitation', 'registration') and u.totp_enabled_at is null
                    and coalesce(m.value = 'true'::jsonb, $2)) as "must_enrol!"
            from sign_ins s
            join tenants t on t.id = s.tenant_id and t.active
@@ -87,7 +87,7 @@ pub(crate) async fn by_ids(conn: &mut PgConnection, ids: &[Uuid], mfa: bool) -> 
         CallerRow,
         r#"select s.id as "id: SignInId", s.tenant_id as "tenant_id: TenantId", s.user_id as "user_id: UserId",
                   s.kind, u.role, u.platform_admin as platform,
-                  (s.method in ('password', 'invitation', 'registration') and u.totp_enabled_at is null
+                  (coalesce(s.browser_method, s.method) in ('password', 'invitation', 'registration') and u.totp_enabled_at is null
                    and coalesce(m.value = 'true'::jsonb, $2)) as "must_enrol!"
            from sign_ins s
            join tenants t on t.id = s.tenant_id and t.active
