@@ -127,7 +127,7 @@ impl From<Challenge> for MfaRequired {
 #[serde(untagged)]
 #[expect(dead_code, reason = "describes the two answers")]
 enum LoginAnswer {
-    SignedIn(SignedIn),
+    SignedIn(Box<SignedIn>),
     MfaRequired(MfaRequired),
 }
 
@@ -137,7 +137,7 @@ impl SignedIn {
         let Welcome { user, tenant, pass } = welcome;
         let (tokens, cookie) = match pass {
             Pass::Tokens { access, refresh } => (Some((access, refresh)), None),
-            Pass::Cookie(secret) => (None, Some(browser::remember(&secret, api.sign_ins.lifetime()))),
+            Pass::Cookie(secret) => (None, Some(browser::remember(&secret))),
         };
         let lifetime =
             if tokens.is_some() { api.sign_ins.tokens().lifetime() } else { api.sign_ins.lifetime() };

@@ -4,12 +4,15 @@ use axum::{Json, extract::State, response::Response};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use streamspace_common::{Secret, UserId};
-use streamspace_domain::identity::{self, ChangeUser, Estate, NewUser, Permission, UserFilter};
+use streamspace_domain::{
+    identity::{self, ChangeUser, Estate, NewUser, Permission, UserFilter},
+    links::NewInvitation,
+};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::{accepted, auth::check_chosen};
+use super::{accepted, auth::check_chosen, links::answer_invited};
 use crate::{
     caller::Caller,
     extract::{ApiTx, Faults, Id, Query, Valid, Validate},
@@ -85,22 +88,30 @@ struct CreateUserBody {
     #[schema(max_length = 64)]
     username: Option<String>,
     role: Role,
-    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
-    password: Secret<String>,
-    #[schema(value_type = String, format = Password)]
-    password_confirmation: Secret<String>,
+    #[schema(value_type = Option<String>, format = Password, min_length = 8, max_length = 128)]
+    password: Option<Secret<String>>,
+    #[schema(value_type = Option<String>, format = Password)]
+    password_confirmation: Option<Secret<String>>,
+    /// In place of a password: they choose one by a link that is mailed.
+    #[serde(default)]
+    invite: bool,
 }
 
 impl Validate for CreateUserBody {
     fn validate(&self, faults: &mut Faults) {
         faults.text("/email", &self.email, 320);
         faults.text("/name", &self.name, 200);
-        check_chosen(faults, &self.password, &self.password_confirmation);
+        match (&self.password, &self.password_confirmation) {
+            (Some(password), Some(again)) if !self.invite => check_chosen(faults, password, again),
+            (None, None) if self.invite => {}
+            _ => faults.add("/password", "send it with its confirmation, or `invite: true` without both"),
+        }
     }
 }
 
-/// Makes a person of the tenant, with a password
+/// Makes a person of the tenant: with a password, or by an invitation
 ///
+/// With `invite: true` the answer also has a `jobId`, and what `POST /api/v1/auth/invitations` tells holds.
 /// Admins and owners are made by owners.
 #[utoipa::path(
     post, path = "/api/v1/auth/register/user", tag = "auth", request_body = CreateUserBody,
@@ -114,8 +125,13 @@ async fn create_user(
 ) -> Result<Response, ApiError> {
     // Hashing is work: not for who may not.
     identity::Require::require(caller.actor(), Permission::UsersManage)?;
+    let Some(password) = body.password else {
+        let CreateUserBody { email, name, username, role, .. } = body;
+        return answer_invited(tx, NewInvitation { email, name: Some(name), username, role: role.into() })
+            .await;
+    };
     let names = [body.email.as_str(), body.username.as_deref().unwrap_or_default()];
-    let password_hash = Some(api.sign_ins.hash("/password", body.password, &names).await?);
+    let password_hash = Some(api.sign_ins.hash("/password", password, &names).await?);
     let new = NewUser {
         email: body.email,
         username: body.username,
@@ -140,7 +156,7 @@ async fn get_user(
 }
 
 /// What is to be different.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 struct ChangeUserBody {
     #[schema(min_length = 1, max_length = 200)]
@@ -152,6 +168,11 @@ struct ChangeUserBody {
     active: Option<bool>,
     /// `false` opens an account that failures have closed.
     locked: Option<bool>,
+    /// `false` takes a second factor away that its owner has lost.
+    mfa_enabled: Option<bool>,
+    /// One's own, to change one's own address.
+    #[schema(value_type = Option<String>, format = Password)]
+    current_password: Option<Secret<String>>,
 }
 
 impl Validate for ChangeUserBody {
@@ -161,6 +182,9 @@ impl Validate for ChangeUserBody {
         }
         if let Some(email) = &self.email {
             faults.text("/email", email, 320);
+        }
+        if self.mfa_enabled == Some(true) {
+            faults.add("/mfaEnabled", "everybody switches it on themselves");
         }
         if self.locked == Some(true) {
             faults.add("/locked", "failures close an account; `active: false` disables a person");
@@ -174,10 +198,23 @@ impl Validate for ChangeUserBody {
 #[utoipa::path(patch, path = "/api/v1/auth/users/{id}", tag = "auth", params(("id" = uuid::Uuid, Path)), request_body = ChangeUserBody, responses((status = 200, body = User)))]
 async fn change_user(
     State(api): State<Api>,
+    caller: Caller,
     mut tx: ApiTx,
     Id(id): Id<UserId>,
     Valid(body): Valid<ChangeUserBody>,
 ) -> Result<Response, ApiError> {
+    let is_self = caller.actor().user == Some(id);
+    if is_self && body.mfa_enabled.is_some() {
+        return Err(ApiError::conflict("own-second-factor", "DELETE /api/v1/auth/mfa, with a code of it"));
+    }
+    // Whoever has one's address has one's account: neither a key nor a browser left open gives it away.
+    if is_self && body.email.is_some() {
+        let Some(password) = body.current_password.filter(|_| caller.checked().sign_in().is_some()) else {
+            let detail = "your own address takes a sign-in and your password";
+            return Err(ApiError::invalid_field("/currentPassword", detail));
+        };
+        api.sign_ins.prove(caller.actor(), caller.request(), password).await?;
+    }
     let change = ChangeUser {
         name: body.name,
         email: body.email,
@@ -185,6 +222,7 @@ async fn change_user(
         role: body.role.map(Into::into),
         active: body.active,
         unlock: body.locked == Some(false),
+        reset_mfa: body.mfa_enabled == Some(false),
     };
     let user = identity::change_user(&mut tx, id, change).await?;
     let answer = tx.commit(Json(User::from(user))).await;
@@ -269,8 +307,8 @@ struct Profile {
 }
 
 fn permissions(caller: &Caller) -> Vec<&'static str> {
-    let held = Permission::ALL.into_iter().filter(|permission| permission.is_held_by(caller.actor()));
-    held.map(Permission::as_str).collect()
+    let held = Permission::ALL.iter().filter(|permission| permission.is_held_by(caller.actor()));
+    held.map(|permission| permission.as_str()).collect()
 }
 
 /// Oneself, with what one may

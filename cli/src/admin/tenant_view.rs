@@ -62,6 +62,7 @@ impl Row for Shown {
         Column::text("ID").dispensable(),
     ];
 
+    #[expect(clippy::misnamed_getters, reason = "commands take the slug")]
     fn id(&self) -> &str {
         &self.slug
     }

@@ -22,6 +22,8 @@ pub enum Error {
     /// Who may manage admins and owners are owners.
     #[error("this takes the role of an owner")]
     NeedsOwner,
+    #[error("platform administrators are changed by platform administrators")]
+    NeedsPlatform,
     #[error("this person is being deleted; cancel the job {0} first")]
     BeingDeleted(JobId),
     /// They were there when the deletion was asked for.
@@ -56,7 +58,7 @@ impl Classified for Error {
             | Self::ToBeDeleted
             | Self::NotToBeDeleted
             | Self::DeletionBegan => ErrorKind::Conflict,
-            Self::NeedsOwner => ErrorKind::Forbidden,
+            Self::NeedsOwner | Self::NeedsPlatform => ErrorKind::Forbidden,
             // A job that fails of it is not tried again.
             Self::Invalid { .. } | Self::NoHeir => ErrorKind::Invalid,
             Self::Forbidden(error) => error.kind(),

@@ -14,7 +14,7 @@ use streamspace_queue::{
 };
 
 use super::{
-    Error, Permission, Require, User, jobs::DeleteUser, people::may_manage, people_store as people,
+    Error, Permission, Require, User, jobs::DeleteUser, people::may_change, people_store as people,
     removal_store as store,
 };
 use crate::{
@@ -38,7 +38,7 @@ pub async fn delete_user(tx: &mut Tx, id: UserId, estate: Estate) -> Result<(Use
     let conn = tx.conn().await?;
     let before = people::lock(conn, actor.tenant, id).await?;
     if actor.user != Some(id) {
-        may_manage(&actor, before.role)?;
+        may_change(&actor, &before)?;
     }
     let is_owner = before.role == Role::Owner && before.active;
     if is_owner && !people::has_other_owner(conn, actor.tenant, id).await? {

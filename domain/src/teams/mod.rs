@@ -187,6 +187,28 @@ pub async fn remove_member(tx: &mut Tx, id: TeamId, user: UserId) -> Result<(), 
     Ok(audit::record(tx, removed).await?)
 }
 
+/// The role of a member, for other slices.
+pub(crate) async fn role_of(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: TeamId,
+    user: UserId,
+) -> sqlx::Result<Option<TeamRole>> {
+    Ok(store::member(conn, tenant, id, user).await?.map(|member| member.role))
+}
+
+/// One of these that the tenant does not have.
+pub(crate) async fn absent(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    teams: &[TeamId],
+) -> sqlx::Result<Option<TeamId>> {
+    if teams.is_empty() {
+        return Ok(None);
+    }
+    store::absent(conn, tenant, teams).await
+}
+
 /// The team, with its row locked until the commit. Rights are read under the lock: somebody who was
 /// removed while they waited for it has none.
 async fn lock_seen(tx: &mut Tx, id: TeamId) -> Result<(Team, TeamRole), Error> {
