@@ -134,13 +134,14 @@ impl Process {
     /// for a while, and only then the admin listener and the connections end.
     pub async fn run(self) -> Result<()> {
         let Watched { shutdown, checks, admin, over, .. } = self.watched;
-        // Whoever comes meanwhile is told so.
+        // Whoever comes before there is a database to ask is told so. Where it is ready already they wait for
+        // a moment until their connection is taken: nobody is turned away who was told to come.
         let waited = CancellationToken::new();
         let turning_away = match &self.public {
-            Some(public) => {
+            Some(public) if !schema_gate::is_open(&self.queue).await => {
                 Some(tokio::spawn(streamspace_api::turn_away(listen::again(public)?, waited.clone())))
             }
-            None => None,
+            _ => None,
         };
         let ready = tokio::select! {
             ready = schema_gate::wait(&self.queue) => ready.map(|()| true),
@@ -208,7 +209,11 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<()> {
     let ports = ports(&config);
-    let master = MasterKeys::load(&config.master_key_file())?;
+    // Made where it is kept by default; one that was named is somebody's to bring.
+    let master = match &config.security.master_key_file {
+        Some(file) => MasterKeys::load(file)?,
+        None => MasterKeys::load_or_generate(&config.master_key_file())?,
+    };
     let parts = Parts {
         queue,
         master,

@@ -33,7 +33,7 @@ use streamspace_queue::{Queue, Request, Tx};
 pub use self::{
     error::Error,
     model::{Admitted, Challenge, Client, Kind, LoggedIn, Login, Method, Pass, SignIn, Welcome},
-    passwords::{Busy, Passwords, is_hash},
+    passwords::{Busy, Passwords},
     tokens::Tokens,
 };
 pub(crate) use self::{keys::forget as forget_keys, tokens::looks_like_token};

@@ -144,7 +144,7 @@ const KEPT: [(&str, &str); 2] = [
 ];
 
 /// A row of each kind for a tenant. `$T` is the tenant, `$U` a person, `$K` a key, `$J` a job, `$S` a
-/// schedule, `$I` a sign-in, `$M` a team.
+/// schedule, `$I` a sign-in, `$M` a team, `$P` who somebody is to a provider.
 const ROWS: &str = "
     insert into users (id, tenant_id, email, username, name, role) values ('$U', '$T', 'u@example.org', 'u', 'U', 'owner');
     insert into api_keys (id, tenant_id, user_id, name, prefix, secret_hash, hourly_limit)
@@ -182,13 +182,23 @@ const ROWS: &str = "
     values (sha256('m$U'), '$T', '$U', 'reset', 'u@example.org', now(), now() + interval '1 day');
     insert into stream_tickets (secret_hash, tenant_id, api_key_id, path, expires_at)
     values (sha256('t$K'), '$T', '$K', '/', now());
+    insert into cli_requests (secret_hash, tenant_id, user_id, sign_in_id, redirect_uri, challenge, expires_at)
+    values (sha256('q$I'), '$T', '$U', '$I', 'http://127.0.0.1:1', sha256('x'), now());
+    insert into oidc_providers (id, tenant_id, name, display_name, enabled, provider_url, client_id, client_secret, scopes,
+                                username_claim, email_claim, groups_claim, group_mapping, default_role)
+    values (gen_random_uuid(), '$T', '$M', 'P', true, 'https://p.example', 'c', 'x', '{openid}', '', '', '', '[]', 'user');
+    insert into oidc_identities (id, tenant_id, user_id, issuer, subject, proven)
+    values ('$P', '$T', '$U', 'https://p.example', 's', true);
+    insert into oidc_memberships (tenant_id, identity_id, team_id, user_id) values ('$T', '$P', '$M', '$U');
+    insert into oidc_states (state_hash, browser_hash, provider, provider_url, return_to, tenant_id, sign_in_id, expires_at)
+    values (sha256('s$I'), sha256('x'), 'p', 'https://p.example', '/', '$T', '$I', now());
     insert into audit (id, tenant_id, user_id, actor_type, action, resource_type) values (gen_random_uuid(), '$T', '$U', 'user', 'tests.act', 'thing');
     insert into audit_chain (tenant_id, sequence, pass, row_ids, row_hashes, last_at, last_id, hash)
     values ('$T', 1, 1, '{}', '', now(), gen_random_uuid(), sha256('x'));";
 
 async fn fill(bed: &Bed, tenant: TenantId) {
     let mut sql = ROWS.replace("$T", &tenant.to_string());
-    for name in ["$U", "$K", "$J", "$S", "$I", "$M"] {
+    for name in ["$U", "$K", "$J", "$S", "$I", "$M", "$P"] {
         sql = sql.replace(name, &uuid::Uuid::now_v7().to_string());
     }
     bed.execute(&sql).await;

@@ -7,11 +7,13 @@ use sqlx::PgPool;
 use crate::bed::Bed;
 
 /// Tables of tenants whose rows a reference could name without the tenant. Nothing may refer to them.
-const KEYED_OTHERWISE: [(&str, &str); 4] = [
+const KEYED_OTHERWISE: [(&str, &str); 6] = [
     ("job_fires", "partitioned by its time, which its key needs; a schedule's id is one tenant's"),
     ("used_refresh_tokens", "found by the hash of what somebody brings, before any tenant is known"),
     ("sign_in_challenges", "the same"),
     ("mailed_links", "the same"),
+    ("cli_requests", "the same"),
+    ("oidc_states", "the same; most are of no tenant yet"),
 ];
 
 /// Every table with a `tenant_id`, partitions apart.
