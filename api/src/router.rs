@@ -29,9 +29,12 @@ pub(crate) fn operations() -> OpenApiRouter<Api> {
         .merge(routes::api_keys::router())
         .merge(routes::audit::router())
         .merge(routes::auth::router())
+        .merge(routes::oidc::router())
         .merge(routes::mfa::router())
         .merge(routes::links::router())
+        .merge(routes::cli_sign_in::router())
         .merge(routes::users::router())
+        .merge(routes::registration::router())
         .merge(routes::tenant::router())
 }
 

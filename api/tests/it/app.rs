@@ -93,7 +93,9 @@ impl App {
         let stop = CancellationToken::new();
         let master = MasterKeys::generate();
         let address = serve(&config, queue.clone(), master.clone(), stop.clone()).await;
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+        // Where somebody is sent is the answer that tests look at.
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let client = client.timeout(Duration::from_secs(60)).build().unwrap();
         Self { _database: database, queue, address, client, stop, config, master, ours, theirs, platform }
     }
 
@@ -244,7 +246,8 @@ async fn serve(config: &Config, queue: Queue, master: MasterKeys, stop: Cancella
     let ports = Ports::default();
     let registry = streamspace_domain::registry(&ports);
     let schedules = streamspace_domain::schedules(&ports);
-    let parts = Parts { queue, registry, schedules, checks, master, stop };
+    let identity_providers = std::sync::Arc::new(streamspace_http::HttpProviders::of(config));
+    let parts = Parts { queue, registry, schedules, checks, master, identity_providers, stop };
     tokio::spawn(streamspace_api::serve(listener, Api::new(config, parts)));
     address
 }

@@ -9,6 +9,11 @@ use std::{
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Row;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{
     app::{Answer, App, PASSWORD},
@@ -17,7 +22,13 @@ use crate::{
 
 /// Everything that this process logs.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
 
 impl Write for Log {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
@@ -30,19 +41,23 @@ impl Write for Log {
     }
 }
 
-static LOG: LazyLock<Log> = LazyLock::new(|| {
+pub static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log::default();
     let writer = log.clone();
-    tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
+    // Of others what they tell users: tests beside this one send megabytes.
+    let levels =
+        Targets::new().with_target("streamspace", LevelFilter::TRACE).with_default(LevelFilter::INFO);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+    tracing_subscriber::registry()
+        .with(levels)
+        .with(lines)
         .try_init()
         .expect("nobody else logs in this process");
     log
 });
 
 /// All rows as text: what a dump holds.
-async fn database(app: &App) -> String {
+pub async fn database(app: &App) -> String {
     let pool = app.queue.db().pool();
     let tables = sqlx::query("select c.oid::regclass::text from pg_class c where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace")
         .fetch_all(pool)
@@ -125,7 +140,7 @@ async fn no_secret_lies_anywhere() {
 
     let database = database(&app).await;
     assert!(database.contains(&who.email) && database.contains("sign_ins.create"), "the dump is one");
-    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let log = log.text();
     assert!(log.contains("/api/v1/auth/login"), "the log is one");
     for secret in &secrets {
         assert!(secret.len() >= 8, "{secret}");

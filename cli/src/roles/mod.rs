@@ -16,6 +16,7 @@ use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts};
 use streamspace_common::{Config, MasterKeys, telemetry};
 use streamspace_domain::{Ports, audit, identity::People, mail::Mail};
+use streamspace_http::HttpProviders;
 use streamspace_queue::{Ended, Listen, Queue, QueueOptions, Release, retention::Retention};
 use tokio::{
     net::TcpListener,
@@ -133,13 +134,14 @@ impl Process {
     /// for a while, and only then the admin listener and the connections end.
     pub async fn run(self) -> Result<()> {
         let Watched { shutdown, checks, admin, over, .. } = self.watched;
-        // Whoever comes meanwhile is told so.
+        // Whoever comes before there is a database to ask is told so. Where it is ready already they wait for
+        // a moment until their connection is taken: nobody is turned away who was told to come.
         let waited = CancellationToken::new();
         let turning_away = match &self.public {
-            Some(public) => {
+            Some(public) if !schema_gate::is_open(&self.queue).await => {
                 Some(tokio::spawn(streamspace_api::turn_away(listen::again(public)?, waited.clone())))
             }
-            None => None,
+            _ => None,
         };
         let ready = tokio::select! {
             ready = schema_gate::wait(&self.queue) => ready.map(|()| true),
@@ -207,13 +209,18 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<()> {
     let ports = ports(&config);
-    let master = MasterKeys::load(&config.master_key_file())?;
+    // Made where it is kept by default; one that was named is somebody's to bring.
+    let master = match &config.security.master_key_file {
+        Some(file) => MasterKeys::load(file)?,
+        None => MasterKeys::load_or_generate(&config.master_key_file())?,
+    };
     let parts = Parts {
         queue,
         master,
         registry: streamspace_domain::registry(&ports),
         schedules: streamspace_domain::schedules(&ports),
         checks,
+        identity_providers: Arc::new(HttpProviders::of(&config)),
         stop,
     };
     streamspace_api::serve(listener, Api::new(&config, parts)).await.context("the public port failed")

@@ -7,10 +7,16 @@ use streamspace_queue::{
     Queue,
     schema::{self, State},
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 const POLL: Duration = Duration::from_secs(1);
+
+/// Whether there is nothing to wait for.
+pub async fn is_open(queue: &Queue) -> bool {
+    let asked = timeout(POLL, schema::state(queue.db().direct())).await;
+    matches!(asked, Ok(Ok(State::Current)))
+}
 
 /// Waits for a database that is away, and for a schema that is still to be migrated: both come with
 /// a roll-out. A newer schema is an end: it will not become older.

@@ -8,14 +8,17 @@
 //! come at the same time. An owner who cannot sign in does not count.
 
 mod error;
+mod leaving;
+mod leaving_store;
 mod model;
 mod store;
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use streamspace_common::{Actor, Role, TeamId, UserId};
+use streamspace_common::{Actor, Role, TeamId, TenantId, UserId};
 use streamspace_queue::Tx;
 
+pub(crate) use self::leaving::leave;
 pub use self::{
     error::Error,
     model::{ChangeTeam, MAX_DESCRIPTION, MAX_NAME, Member, NewTeam, Team, TeamPermission, TeamRole, Whom},
@@ -184,6 +187,28 @@ pub async fn remove_member(tx: &mut Tx, id: TeamId, user: UserId) -> Result<(), 
     Ok(audit::record(tx, removed).await?)
 }
 
+/// The role of a member, for other slices.
+pub(crate) async fn role_of(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: TeamId,
+    user: UserId,
+) -> sqlx::Result<Option<TeamRole>> {
+    Ok(store::member(conn, tenant, id, user).await?.map(|member| member.role))
+}
+
+/// One of these that the tenant does not have.
+pub(crate) async fn absent(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    teams: &[TeamId],
+) -> sqlx::Result<Option<TeamId>> {
+    if teams.is_empty() {
+        return Ok(None);
+    }
+    store::absent(conn, tenant, teams).await
+}
+
 /// The team, with its row locked until the commit. Rights are read under the lock: somebody who was
 /// removed while they waited for it has none.
 async fn lock_seen(tx: &mut Tx, id: TeamId) -> Result<(Team, TeamRole), Error> {
@@ -216,4 +241,9 @@ async fn keep_an_owner(tx: &mut Tx, id: TeamId, leaving: &Member) -> Result<(), 
 
 fn shown(team: &Team) -> Value {
     json!({ "name": team.name, "description": team.description })
+}
+
+/// Deletes the teams of a tenant that goes, so many rows of each table at most; answers how many.
+pub(crate) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    leaving_store::erase(conn, tenant, most).await
 }
