@@ -2,7 +2,7 @@
 //! minute, an address that is nobody's yet in a minute.
 //!
 //! Each process counts for itself and decides at once. With Redis the processes tell each other what
-//! they have counted ([`share`]), a tenth of a second late: together they let through the limit, and
+//! they have counted (`share`), a tenth of a second late: together they let through the limit, and
 //! what the others let through in that time.
 
 mod share;
