@@ -2,8 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    io,
-    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -12,14 +10,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use streamspace_common::Role;
 use streamspace_testkit::{Percentiles, Smtp, SmtpOptions, eventually};
-use tracing_subscriber::{
-    filter::{LevelFilter, Targets},
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
-};
 
 use crate::{
     app::{Answer, App, PASSWORD, Person},
+    secrets::{LOG, database},
     sign_in::{cheap, login},
 };
 
@@ -408,15 +402,7 @@ async fn whether_somebody_has_an_address_is_not_told() {
 
 #[tokio::test]
 async fn no_row_and_no_line_of_the_log_knows_a_link() {
-    let log = Log::default();
-    let levels =
-        Targets::new().with_target("streamspace", LevelFilter::TRACE).with_default(LevelFilter::INFO);
-    let writer = log.clone();
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
-    // With one alone, whoever comes to a line first is asked whether anybody listens: another test's thread.
-    let _other = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
-    let _guard = tracing_subscriber::registry().with(levels).with(lines).set_default();
-
+    let log = LOG.clone();
     let (app, smtp) = app_with(SmtpOptions { answers: vec!["451 4.3.0 later"], ..Default::default() }).await;
     let who = &app.ours.user;
     ask(&app, &who.email, Some(&who.slug)).await;
@@ -440,47 +426,15 @@ async fn no_row_and_no_line_of_the_log_knows_a_link() {
     }
     all_is_mailed(&app).await;
 
-    let text = log.text();
-    assert!(text.contains("/api/v1/auth/invitations/{token} 200"), "the log is read: {text}");
-    let tables: Vec<String> = sqlx::query_scalar(
-        "select format('%I.%I', schemaname, tablename) from pg_tables
-         where schemaname not in ('pg_catalog', 'information_schema')",
-    )
-    .fetch_all(app.queue.db().pool())
-    .await
-    .unwrap();
-    assert!(tables.iter().any(|table| table == "public.jobs"), "{tables:?}");
+    let (log, database) = (log.text(), database(&app).await);
+    assert!(log.contains("/api/v1/auth/invitations/{token} 200"), "the log is one");
+    assert!(database.contains("links.mail_reset"), "the dump is one");
     for secret in [reset, invitation, verification, NEW.to_owned()] {
-        assert!(!text.contains(&secret), "the log has {secret}");
         let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-        for table in &tables {
-            let found = app
-                .count(&format!(
-                    "select count(*) from {table} t where t::text like '%{secret}%' or t::text like '%{hex}%'"
-                ))
-                .await;
-            assert_eq!(found, 0, "{table} has {secret}");
+        for form in [secret.as_str(), &hex] {
+            assert!(!database.contains(form), "{form} lies in the database");
+            assert!(!log.contains(form), "{form} lies in the log");
         }
     }
     assert_eq!(app.count("select count(*) from mailed_links where used_at is not null").await, 3);
-}
-
-/// What is logged on this thread, where everything of a test runs.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -17,7 +17,13 @@ use crate::{
 
 /// Everything that this process logs.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
 
 impl Write for Log {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
@@ -30,7 +36,7 @@ impl Write for Log {
     }
 }
 
-static LOG: LazyLock<Log> = LazyLock::new(|| {
+pub static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt()
@@ -42,7 +48,7 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
 });
 
 /// All rows as text: what a dump holds.
-async fn database(app: &App) -> String {
+pub async fn database(app: &App) -> String {
     let pool = app.queue.db().pool();
     let tables = sqlx::query("select c.oid::regclass::text from pg_class c where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace")
         .fetch_all(pool)
@@ -125,7 +131,7 @@ async fn no_secret_lies_anywhere() {
 
     let database = database(&app).await;
     assert!(database.contains(&who.email) && database.contains("sign_ins.create"), "the dump is one");
-    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let log = log.text();
     assert!(log.contains("/api/v1/auth/login"), "the log is one");
     for secret in &secrets {
         assert!(secret.len() >= 8, "{secret}");
