@@ -110,6 +110,12 @@ pub const OPERATIONS: &[Operation] = &[
     auth("POST", "/api/v1/auth/invitations", Permission::UsersManage),
     public("/api/v1/auth/invitations/{token}"),
     open("POST", "/api/v1/auth/invitations/{token}/accept"),
+    public("/api/v1/auth/oidc/providers"),
+    public("/api/v1/auth/oidc/{provider}/login"),
+    public("/api/v1/auth/oidc/{provider}/callback"),
+    auth("POST", "/api/v1/auth/oidc/providers", Permission::IdentityProvidersManage),
+    auth("PUT", "/api/v1/auth/oidc/providers/{id}", Permission::IdentityProvidersManage),
+    auth("DELETE", "/api/v1/auth/oidc/providers/{id}", Permission::IdentityProvidersManage),
     auth("POST", "/api/v1/auth/logout", Permission::ProfileOwn),
     auth("GET", "/api/v1/auth/profile", Permission::ProfileOwn),
     auth("PUT", "/api/v1/auth/profile", Permission::ProfileOwn),
@@ -313,6 +319,27 @@ async fn authenticate(
         None => None,
     };
     holder.ok_or_else(|| ApiError::unauthenticated("this ticket is used, too old, or for another path"))
+}
+
+/// Who asks for what strangers may ask for too, where the answer depends on it: a cookie that is over, a
+/// key without the scope and somebody without the second factor that they need are strangers. A key or
+/// token that was never one is refused, so that nobody wonders.
+pub(crate) async fn whoever(
+    api: &Api,
+    headers: &HeaderMap,
+    area: &str,
+) -> Result<Option<Arc<Checked>>, ApiError> {
+    let checked = match presented(headers)? {
+        Some(bearer) => {
+            let checked = api.callers.check(Presented::Bearer(bearer)).await?;
+            Some(checked.ok_or_else(|| ApiError::unauthenticated("this key or token is not accepted"))?)
+        }
+        None => match browser::cookie(headers, browser::SESSION) {
+            Some(cookie) => api.callers.check(Presented::Cookie(cookie)).await?,
+            None => None,
+        },
+    };
+    Ok(checked.filter(|checked| checked.scopes.allow(area, false) && !checked.must_enrol))
 }
 
 /// What somebody may do before they have the second factor that their tenant wants.

@@ -7,7 +7,13 @@ use streamspace_common::{
     Config, MasterKeys,
     config::{Networks, Origins},
 };
-use streamspace_domain::{callers::Callers, links::Links, settings, sign_in::SignIns};
+use streamspace_domain::{
+    callers::Callers,
+    links::Links,
+    oidc::{IdentityProviders, Oidc},
+    settings,
+    sign_in::SignIns,
+};
 use streamspace_queue::{Queue, Registry, schedule::Schedules};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +35,8 @@ pub struct Parts {
     pub checks: Checks,
     /// What opens the secrets that are stored.
     pub master: MasterKeys,
+    /// Who else vouches for people.
+    pub identity_providers: Arc<dyn IdentityProviders>,
     /// From then on no new requests are taken, and streams end.
     pub stop: CancellationToken,
 }
@@ -44,6 +52,7 @@ pub struct Inner {
     pub(crate) checks: Checks,
     pub(crate) callers: Callers,
     pub(crate) sign_ins: SignIns,
+    pub(crate) oidc: Oidc,
     pub(crate) links: Links,
     pub(crate) used: Used,
     pub(crate) site: Site,
@@ -71,8 +80,9 @@ impl Deref for Api {
 impl Api {
     /// Needs a runtime: the watcher and the sharing of limits start with it and end with `stop`.
     pub fn new(config: &Config, parts: Parts) -> Self {
-        let Parts { queue, registry, schedules, checks, master, stop } = parts;
-        let sign_ins = SignIns::new(queue.clone(), master, config);
+        let Parts { queue, registry, schedules, checks, master, identity_providers, stop } = parts;
+        let sign_ins = SignIns::new(queue.clone(), master.clone(), config);
+        let oidc = Oidc::new(queue.clone(), master, identity_providers, sign_ins.clone(), config);
         let callers = Callers::new(queue.clone(), sign_ins.tokens().clone(), config.auth.mfa_required);
         let limits = Arc::new(Limits::new(&config.limits));
         if let Some(redis) = config.redis.url.clone() {
@@ -87,6 +97,7 @@ impl Api {
             checks,
             callers,
             sign_ins,
+            oidc,
             used: Used::default(),
             site: Site::of(config),
             limits,

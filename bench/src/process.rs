@@ -126,6 +126,9 @@ async fn listen() -> Result<TcpListener> {
 
 async fn serve_api(url: &str) -> Result<()> {
     let queue = queue(url, API_NAME, Listen { engine: false, live: true })?;
+    let limits =
+        LimitsConfig { user_per_minute: u32::MAX, address_per_minute: u32::MAX, ..Default::default() };
+    let config = Config { limits, ..Config::default() };
     let ports = Ports::default();
     let parts = Parts {
         queue,
@@ -133,11 +136,10 @@ async fn serve_api(url: &str) -> Result<()> {
         schedules: streamspace_domain::schedules(&ports),
         checks: Checks::new(),
         master: MasterKeys::generate(),
+        identity_providers: Arc::new(streamspace_http::HttpProviders::of(&config)),
         stop: CancellationToken::new(),
     };
-    let limits =
-        LimitsConfig { user_per_minute: u32::MAX, address_per_minute: u32::MAX, ..Default::default() };
-    let api = Api::new(&Config { limits, ..Config::default() }, parts);
+    let api = Api::new(&config, parts);
     Ok(streamspace_api::serve(listen().await?, api).await?)
 }
 

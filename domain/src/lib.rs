@@ -12,6 +12,7 @@ pub mod identity;
 pub mod jobs;
 pub mod links;
 pub mod mail;
+pub mod oidc;
 mod opaque;
 pub mod registry;
 pub mod settings;

@@ -22,6 +22,8 @@ impl Form {
     pub const REFRESH: Self = Self("rt_");
     pub const COOKIE: Self = Self("ss_");
     pub const CHALLENGE: Self = Self("sc_");
+    pub const OIDC_STATE: Self = Self("os_");
+    pub const OIDC_BROWSER: Self = Self("ob_");
     pub const LINK: Self = Self("ml_");
 
     /// A new one.

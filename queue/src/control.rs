@@ -139,6 +139,16 @@ pub async fn retry(tx: &mut Tx, scope: Scope, id: JobId) -> Result<JobRow, Contr
 /// answers how many.
 async fn retry_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u64> {
     let (tenant, user, creator) = scope.columns();
+    // Keys that these jobs left behind. Whoever takes one over is waited for: what follows sees whose it is,
+    // and one that nobody took can be deleted.
+    sqlx::query!(
+        "select 1 as locked from job_keys k join jobs j on j.id = k.job_id
+         where j.id = any($1) and j.unique_mode in (1, 2) and j.state in ('failed', 'cancelled')
+         order by k.tenant_id, k.kind, k.key for update of k",
+        ids,
+    )
+    .fetch_all(tx.conn().await?)
+    .await?;
     // Keys that protect nothing any more, unless one has changed hands by the time that it is locked.
     // Those of other jobs are not locked: their ends delete them.
     sqlx::query!(
@@ -183,9 +193,7 @@ async fn retry_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u6
              and case t.unique_mode when 0 then true
                    when 3 then not exists (select from job_keys k where k.tenant_id = t.tenant_id and k.kind = t.kind
                                              and k.key = t.unique_key and k.job_id <> t.id and k.until > queue.now())
-                   else exists (select from taken where taken.job_id = t.id)
-                        or exists (select from job_keys k where k.tenant_id = t.tenant_id and k.kind = t.kind
-                                     and k.key = t.unique_key and k.job_id = t.id) end
+                   else exists (select from taken where taken.job_id = t.id) end
            returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.lane, j.order_at, j.row_version"#,
         ids,
         tenant,
@@ -216,6 +224,9 @@ async fn key_holder(conn: &mut PgConnection, id: JobId) -> sqlx::Result<Option<J
 }
 
 /// Deletes a job that is over, with what it left; a key that is kept for a time is.
+///
+/// Unlike the ends of jobs it waits for whoever takes a key over: nobody knows of the job after this, and a
+/// key that was not taken in the end would stay for ever.
 pub async fn delete(tx: &mut Tx, scope: Scope, id: JobId) -> Result<JobRow, ControlError> {
     let conn = tx.conn().await?;
     let job = inspect::get(conn, scope, id).await?.ok_or(ControlError::NotFound)?;

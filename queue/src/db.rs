@@ -161,13 +161,10 @@ async fn on_one_of<T>(
     limit: Duration,
     work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
 ) -> sqlx::Result<T> {
-    let mut connection = Some(within(limit, pool.acquire()).await?);
-    let answer = match &mut connection {
-        Some(open) => within(limit, work(open)).await,
-        None => unreachable!("it was just opened"),
-    };
+    let mut connection = within(limit, pool.acquire()).await?;
+    let answer = within(limit, work(&mut connection)).await;
     if answer.as_ref().is_err_and(is_silence) {
-        discard(&mut connection);
+        drop(connection.detach());
     }
     answer
 }

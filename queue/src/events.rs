@@ -11,6 +11,7 @@ use streamspace_common::{JobId, TenantId};
 
 use crate::{
     job::stored_key,
+    model::State,
     notice::{Lane, Notices},
 };
 
@@ -63,8 +64,16 @@ pub(crate) struct Park<'a> {
     pub snapshot: &'a str,
 }
 
+/// What became of it.
+pub(crate) struct Parked {
+    pub kind: String,
+    /// Its cancel was requested meanwhile.
+    pub cancelled: bool,
+    pub notices: Notices,
+}
+
 /// Parks the job, or queues it again if the event came after its claim. `None`: it was not ours.
-pub(crate) async fn park(conn: &mut PgConnection, park: &Park<'_>) -> sqlx::Result<Option<Notices>> {
+pub(crate) async fn park(conn: &mut PgConnection, park: &Park<'_>) -> sqlx::Result<Option<Parked>> {
     let key = stored_key(park.event.to_owned());
     // Locks the job's row, as every transaction does that changes a job and then tells of an event;
     // then the event's until the commit, making it if the event never happened.
@@ -94,12 +103,12 @@ pub(crate) async fn park(conn: &mut PgConnection, park: &Park<'_>) -> sqlx::Resu
                     order_at = queue.now() - priority * interval '1 minute',
                     attempt = attempt - 1, fence = fence + 1, row_version = row_version + 1, boot_id = null
              where id = $1 and fence = $2
-             returning id, unique_mode, state, lane, order_at, run_at, row_version),
+             returning id, kind, unique_mode, state, lane, order_at, run_at, row_version),
            keys as (
              delete from job_keys where (tenant_id, kind, key) in (
                select k.tenant_id, k.kind, k.key from parked p join job_keys k on k.job_id = p.id
                where p.state = 'cancelled' and p.unique_mode in (1, 2) for update of k skip locked))
-           select state as "state: crate::model::State", lane, order_at, run_at, row_version from parked"#,
+           select kind, state as "state: State", lane, order_at, run_at, row_version from parked"#,
         park.job.0,
         park.fence,
         came,
@@ -111,13 +120,13 @@ pub(crate) async fn park(conn: &mut PgConnection, park: &Park<'_>) -> sqlx::Resu
     Ok(parked.map(|job| {
         let mut notices = Notices::default();
         match job.state {
-            crate::model::State::Queued => {
+            State::Queued => {
                 notices.claimable(Lane { name: job.lane, tenant: park.tenant }, job.order_at.to_jiff());
             }
-            crate::model::State::Parked => notices.due(job.run_at.to_jiff()),
+            State::Parked => notices.due(job.run_at.to_jiff()),
             _ => {}
         }
         notices.changed(park.job, job.row_version);
-        notices
+        Parked { kind: job.kind, cancelled: job.state == State::Cancelled, notices }
     }))
 }

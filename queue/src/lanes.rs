@@ -158,6 +158,15 @@ impl Lanes {
         self.turns.extend(asks.into_iter().map(|ask| ask.lane));
     }
 
+    /// The claim had nothing left for these: their turn is still to come, and they keep their place at
+    /// the front, as those do that are not asked. Behind the others they would lose it to whoever is
+    /// served meanwhile, again and again.
+    pub(crate) fn passed(&mut self, asks: Vec<Ask>) {
+        for ask in asks.into_iter().rev() {
+            self.turns.push_front(ask.lane);
+        }
+    }
+
     fn rest(&mut self, lane: &Lane) {
         self.known.remove(lane);
         let Some(tenants) = self.busy.get_mut(lane.queue()) else { return };
@@ -327,5 +336,64 @@ mod tests {
             }
         }
         assert_eq!(seen.len(), 40);
+    }
+
+    /// How often each of so many tenants with a backlog starts something under a limit for all of them,
+    /// which those meet that are asked first.
+    fn starts_under_a_limit(tenants: usize, capacity: usize, limit: usize) -> HashMap<TenantId, usize> {
+        let mut lanes = Lanes::default();
+        for tenant in 0..tenants {
+            lanes.wake(&lane("a", tenant as u128), at(1));
+        }
+        let mut running: VecDeque<TenantId> = VecDeque::new();
+        let mut starts = HashMap::new();
+        for _ in 0..tenants * limit * 3 {
+            loop {
+                let of = |tenant| running.iter().filter(|running| **running == tenant).count();
+                let asks = lanes.ask(&Share {
+                    free: capacity - running.len(),
+                    capacity,
+                    fair_share: 0.5,
+                    of_tenant: &of,
+                    of_lane: &|_, tenant| of(tenant),
+                    open: &|_| true,
+                });
+                let mut left = limit - running.len();
+                let (mut asked, mut passed) = (Vec::new(), Vec::new());
+                for ask in asks {
+                    let most = ask.most.min(left);
+                    left -= most;
+                    if most > 0 { asked.push(ask.limited(most)) } else { passed.push(ask) }
+                }
+                lanes.passed(passed);
+                if asked.is_empty() {
+                    break;
+                }
+                for ask in asked {
+                    let most = ask.most;
+                    running.extend(std::iter::repeat_n(ask.lane.tenant, most));
+                    *starts.entry(ask.lane.tenant).or_default() += most;
+                    lanes.answered(ask, most, Some(Position { at: at(1), id: Uuid::nil() }));
+                }
+            }
+            running.pop_front();
+        }
+        starts
+    }
+
+    #[test]
+    fn nobody_starves_under_a_limit() {
+        for (capacity, limit) in
+            [2, 3, 4, 10, 32].into_iter().flat_map(|capacity| [(capacity, 1), (capacity, 2)])
+        {
+            for tenants in 2..40 {
+                let starts = starts_under_a_limit(tenants, capacity, limit);
+                assert_eq!(
+                    starts.len(),
+                    tenants,
+                    "concurrency {capacity}, at most {limit} running: {starts:?}"
+                );
+            }
+        }
     }
 }

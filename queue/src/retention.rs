@@ -54,6 +54,8 @@ pub struct Pruned {
 }
 
 /// Deletes jobs that were over for their time, with their steps, keys and batch: one step of a pass.
+///
+/// Whoever takes a key over is waited for, as in [`crate::control::delete`].
 pub async fn prune_jobs(
     conn: &mut PgConnection,
     retention: &Retention,

@@ -95,8 +95,8 @@ pub(crate) struct End {
     pub progress: Option<Value>,
     /// The handler still runs, so its slots stay taken.
     pub keep_slots: bool,
-    /// Under which this end is counted; none when the job never began.
-    pub kind: Option<String>,
+    /// As an end of an attempt; what only goes back was none.
+    pub counted: bool,
 }
 
 impl End {
@@ -111,7 +111,7 @@ impl End {
             warning: None,
             progress: None,
             keep_slots: false,
-            kind: None,
+            counted: false,
         }
     }
 }
@@ -166,7 +166,7 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
     let warnings: Vec<Option<&str>> = jobs.iter().map(|job| job.warning.as_deref()).collect();
     let progress: Vec<Option<&Value>> = jobs.iter().map(|job| job.progress.as_ref()).collect();
     let keep: Vec<bool> = jobs.iter().map(|job| job.keep_slots).collect();
-    let kinds: Vec<Option<&str>> = jobs.iter().map(|job| job.kind.as_deref()).collect();
+    let counted: Vec<bool> = jobs.iter().map(|job| job.counted).collect();
     let rows = sqlx::query!(
         r#"with done as (
              update jobs j set
@@ -187,11 +187,11 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
                     errors = case when u.error is null then j.errors
                                   else queue.append_error(j.errors, u.error) end
              from unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[],
-                         $6::jsonb[], $7::text[], $8::jsonb[], $9::bool[], $10::text[])
-                  as u(id, fence, code, wait_ms, start_us, error, warning, progress, keep_slots, kind)
+                         $6::jsonb[], $7::text[], $8::jsonb[], $9::bool[], $10::bool[])
+                  as u(id, fence, code, wait_ms, start_us, error, warning, progress, keep_slots, counted)
              where j.id = u.id and j.fence = u.fence
-             returning j.id, u.fence, u.kind, j.tenant_id, j.state, j.lane, j.order_at, j.run_at, j.row_version,
-                       j.slot_keys is not null and not u.keep_slots as keyed,
+             returning j.id, u.fence, j.tenant_id, j.state, j.lane, j.order_at, j.run_at, j.row_version,
+                       case when u.counted then j.kind end as kind, j.slot_keys is not null and not u.keep_slots as keyed,
                        j.unique_mode in (1, 2) and j.state in ('failed', 'cancelled') as unique_over),
            slots as (
              delete from job_slots s using done where done.keyed and s.job_id = done.id and s.fence = done.fence
@@ -212,7 +212,7 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
         &warnings as &[Option<&str>],
         &progress as &[Option<&Value>],
         &keep,
-        &kinds as &[Option<&str>],
+        &counted,
     )
     .fetch_all(conn)
     .await?;

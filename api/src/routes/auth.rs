@@ -136,7 +136,7 @@ pub(crate) fn signed_in(api: &Api, status: StatusCode, welcome: Welcome) -> Resp
     let Welcome { user, tenant, pass } = welcome;
     let (tokens, cookie) = match pass {
         Pass::Tokens { access, refresh } => (Some((access, refresh)), None),
-        Pass::Cookie(secret) => (None, Some(browser::remember(&secret, api.sign_ins.lifetime()))),
+        Pass::Cookie(secret) => (None, Some(browser::remember(&secret))),
     };
     let lifetime = if tokens.is_some() { api.sign_ins.tokens().lifetime() } else { api.sign_ins.lifetime() };
     let body = SignedIn {

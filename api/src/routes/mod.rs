@@ -8,6 +8,7 @@ pub mod health;
 pub mod jobs;
 pub mod links;
 pub mod mfa;
+pub mod oidc;
 pub mod queues;
 pub mod schedules;
 pub mod settings;

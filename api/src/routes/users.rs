@@ -154,7 +154,7 @@ async fn get_user(
 }
 
 /// What is to be different.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 struct ChangeUserBody {
     #[schema(min_length = 1, max_length = 200)]
@@ -166,6 +166,11 @@ struct ChangeUserBody {
     active: Option<bool>,
     /// `false` opens an account that failures have closed.
     locked: Option<bool>,
+    /// `false` takes a second factor away that its owner has lost.
+    mfa_enabled: Option<bool>,
+    /// One's own, to change one's own address.
+    #[schema(value_type = Option<String>, format = Password)]
+    current_password: Option<Secret<String>>,
 }
 
 impl Validate for ChangeUserBody {
@@ -175,6 +180,9 @@ impl Validate for ChangeUserBody {
         }
         if let Some(email) = &self.email {
             faults.text("/email", email, 320);
+        }
+        if self.mfa_enabled == Some(true) {
+            faults.add("/mfaEnabled", "everybody switches it on themselves");
         }
         if self.locked == Some(true) {
             faults.add("/locked", "failures close an account; `active: false` disables a person");
@@ -188,10 +196,23 @@ impl Validate for ChangeUserBody {
 #[utoipa::path(patch, path = "/api/v1/auth/users/{id}", tag = "auth", params(("id" = uuid::Uuid, Path)), request_body = ChangeUserBody, responses((status = 200, body = User)))]
 async fn change_user(
     State(api): State<Api>,
+    caller: Caller,
     mut tx: ApiTx,
     Id(id): Id<UserId>,
     Valid(body): Valid<ChangeUserBody>,
 ) -> Result<Response, ApiError> {
+    let is_self = caller.actor().user == Some(id);
+    if is_self && body.mfa_enabled.is_some() {
+        return Err(ApiError::conflict("own-second-factor", "DELETE /api/v1/auth/mfa, with a code of it"));
+    }
+    // Whoever has one's address has one's account: neither a key nor a browser left open gives it away.
+    if is_self && body.email.is_some() {
+        let Some(password) = body.current_password.filter(|_| caller.checked().sign_in().is_some()) else {
+            let detail = "your own address takes a sign-in and your password";
+            return Err(ApiError::invalid_field("/currentPassword", detail));
+        };
+        api.sign_ins.prove(caller.actor(), caller.request(), password).await?;
+    }
     let change = ChangeUser {
         name: body.name,
         email: body.email,
@@ -199,6 +220,7 @@ async fn change_user(
         role: body.role.map(Into::into),
         active: body.active,
         unlock: body.locked == Some(false),
+        reset_mfa: body.mfa_enabled == Some(false),
     };
     let user = identity::change_user(&mut tx, id, change).await?;
     let answer = tx.commit(Json(User::from(user))).await;

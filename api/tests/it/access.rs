@@ -43,6 +43,7 @@ impl Operation {
     pub fn path(&self, ours: &Ours) -> String {
         let id = match self.path.split('/').nth(3) {
             Some("auth") if self.path.contains("/users/") => ours.owner.clone(),
+            Some("auth") if self.path.contains("/oidc/providers/") => ours.provider.clone(),
             Some("jobs") => ours.job.clone(),
             Some("schedules") => ours.schedule.clone(),
             Some("teams") => ours.team.clone(),
@@ -55,6 +56,7 @@ impl Operation {
             .replace("{userId}", &ours.owner)
             .replace("{permission}", "team.manage")
             .replace("{key}", "ui.announcement")
+            .replace("{provider}", "no-such-provider")
             .replace("{name}", "tests")
             .replace("{token}", "ml_walked")
     }
@@ -72,6 +74,7 @@ impl Operation {
             "AddTeamMemberBody" => json!({ "email": "viewer@example.org", "role": "owner" }),
             "ChangeTeamMemberBody" => json!({ "role": "viewer" }),
             "SettingBody" => json!({ "value": "walked" }),
+            "IdentityProviderBody" => identity_provider("walked"),
             "LoginBody" => json!({ "email": "nobody@example.org", "password": "walked" }),
             "LoginMfaBody" => json!({ "challenge": "sc_walked", "code": "123456" }),
             "VerifyMfaBody" | "DisableMfaBody" => json!({ "code": "123456" }),
@@ -118,6 +121,11 @@ pub struct Ours {
     pub team: String,
     pub owner: String,
     pub key: String,
+    pub provider: String,
+}
+
+pub fn identity_provider(name: &str) -> Value {
+    json!({ "name": name, "providerUrl": "https://id.example", "clientId": "walked", "clientSecret": "walked" })
 }
 
 pub fn schedule(name: &str) -> Value {
@@ -135,6 +143,11 @@ pub async fn ours(app: &App) -> Ours {
     let team = app.post(&app.ours.owner, "/api/v1/teams", json!({ "name": "ours" })).await.expect(201).json();
     let key =
         app.post(&app.ours.owner, "/api/v1/api-keys", json!({ "name": "ours" })).await.expect(201).json();
+    let provider = app
+        .post(&app.ours.owner, "/api/v1/auth/oidc/providers", identity_provider("ours"))
+        .await
+        .expect(201)
+        .json();
     let id = |made: Value| made["id"].as_str().unwrap().to_owned();
     Ours {
         job: job.to_string(),
@@ -142,6 +155,7 @@ pub async fn ours(app: &App) -> Ours {
         team: id(team),
         owner: app.ours.owner.id.to_string(),
         key: id(key),
+        provider: id(provider),
     }
 }
 
@@ -176,6 +190,10 @@ async fn nobody_gets_in_but_where_everybody_may() {
             // Strangers are refused there for what they send.
             Access::Public if operation.method == Method::POST => {
                 assert!(matches!(answer.status, 401 | 404), "{}: {}", operation.path, answer.text);
+            }
+            // Browsers on their way, which nobody has sent.
+            Access::Public if operation.path.contains("{provider}") => {
+                assert!(matches!(answer.status, 400 | 404), "{}: {}", operation.path, answer.text);
             }
             Access::Public if operation.path.contains("{token}") => {
                 answer.problem(404, "not-found");

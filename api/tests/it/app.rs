@@ -244,7 +244,8 @@ async fn serve(config: &Config, queue: Queue, master: MasterKeys, stop: Cancella
     let ports = Ports::default();
     let registry = streamspace_domain::registry(&ports);
     let schedules = streamspace_domain::schedules(&ports);
-    let parts = Parts { queue, registry, schedules, checks, master, stop };
+    let identity_providers = std::sync::Arc::new(streamspace_http::HttpProviders::of(config));
+    let parts = Parts { queue, registry, schedules, checks, master, identity_providers, stop };
     tokio::spawn(streamspace_api::serve(listener, Api::new(config, parts)));
     address
 }

@@ -182,3 +182,24 @@ async fn a_tenant_that_wants_it_gets_it() {
     let SetUp { token, .. } = set_up(&app, who).await;
     send(&app, Method::GET, "/api/v1/jobs", &token, json!({})).await.expect(200);
 }
+
+#[tokio::test]
+async fn who_has_lost_it_is_helped_by_whoever_manages_them() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    set_up(&app, who).await;
+    let path = format!("/api/v1/auth/users/{}", who.id);
+    let change =
+        async |by: &Person, body: Value| Answer::of(app.request(by, Method::PATCH, &path).json(&body)).await;
+    change(&app.ours.operator, json!({ "mfaEnabled": false })).await.problem(403, "forbidden");
+    change(&app.theirs.owner, json!({ "mfaEnabled": false })).await.problem(404, "not-found");
+    change(&app.ours.owner, json!({ "mfaEnabled": true })).await.problem(422, "invalid");
+    let changed = change(&app.ours.owner, json!({ "mfaEnabled": false })).await.expect(200).json();
+    assert_eq!(changed["mfaEnabled"], false);
+    assert!(password(&app, who).await.expect(200).json()["accessToken"].is_string());
+    assert_eq!(app.count("select count(*) from audit where action = 'mfa.remove'").await, 1);
+    // One's own is switched off by showing it.
+    let own = format!("/api/v1/auth/users/{}", app.ours.owner.id);
+    let request = app.request(&app.ours.owner, Method::PATCH, &own).json(&json!({ "mfaEnabled": false }));
+    Answer::of(request).await.problem(409, "own-second-factor");
+}

@@ -9,6 +9,11 @@ use std::{
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Row;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{
     app::{Answer, App, PASSWORD},
@@ -39,9 +44,13 @@ impl Write for Log {
 pub static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log::default();
     let writer = log.clone();
-    tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
+    // Of others what they tell users: tests beside this one send megabytes.
+    let levels =
+        Targets::new().with_target("streamspace", LevelFilter::TRACE).with_default(LevelFilter::INFO);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+    tracing_subscriber::registry()
+        .with(levels)
+        .with(lines)
         .try_init()
         .expect("nobody else logs in this process");
     log

@@ -118,7 +118,9 @@ async fn one_password_in_two_tenants_takes_the_name_of_one() {
     let slugs: Vec<_> =
         problem.json()["errors"].as_array().unwrap().iter().map(|e| e["detail"].clone()).collect();
     assert_eq!(slugs, [json!("ours"), json!("theirs")]);
-    // Where the passwords differ, the password tells; the other account is not charged for it.
+    // Where the passwords differ, the password tells; whoever has shown that the address is theirs is not
+    // charged for it in the other account.
+    app.execute("update users set email_proven_at = now()").await;
     app.set_password_to(&app.theirs.user, "another password").await;
     for _ in 0..8 {
         let body = json!({ "email": email, "password": PASSWORD });
@@ -407,4 +409,62 @@ async fn a_tenant_that_wants_a_second_factor_lets_people_set_it_up_and_nothing_e
     profile(&app, &token).await.expect(200);
     // Programs have keys, and no second factor.
     app.get(who, "/api/v1/jobs").await.expect(200);
+}
+
+/// Anybody's administrator can make an account with somebody else's address, and a password that they know.
+#[tokio::test]
+async fn an_account_with_anothers_address_is_no_way_to_guess() {
+    let app = App::start_with(cheap()).await;
+    let victim = &app.ours.user;
+    app.set_password(victim).await;
+    for n in 0..5 {
+        let guess = format!("a guess number {n}");
+        app.set_password_to(&app.theirs.user, &guess).await;
+        let body = json!({ "email": victim.email, "password": guess });
+        assert_eq!(login(&app, body).await.expect(200).json()["tenant"]["slug"], "theirs");
+    }
+    let body = json!({ "email": victim.email, "password": PASSWORD, "tenant": "ours" });
+    login(&app, body).await.problem(401, "unauthenticated");
+    let told = format!(
+        "select count(*) from audit where tenant_id = '{}' and action in ('sign_ins.fail', 'users.lock')",
+        app.ours.id
+    );
+    assert_eq!(app.count(&told).await, 7, "five failures, that they closed it, and one more");
+}
+
+/// What ends sign-ins ends those too whose password is being looked at.
+#[tokio::test]
+async fn a_sign_in_under_way_does_not_outlive_what_ends_it() {
+    // A second and more for each password.
+    let auth = AuthConfig { argon2_iterations: 60, ..AuthConfig::default() };
+    let app = App::start_with(Config { auth, limits: generous(), ..Config::default() }).await;
+    let who = &app.ours.user;
+    let cheap_hash =
+        streamspace_domain::sign_in::Passwords::new(&cheap().auth).hash("another".into()).await.unwrap();
+    for ending in [
+        format!("update users set password_hash = '{cheap_hash}' where id = '{}'", who.id),
+        format!("update users set active = false where id = '{}'", who.id),
+        format!("update users set totp_secret = 'x', totp_enabled_at = now() where id = '{}'", who.id),
+        format!("update tenants set active = false where id = '{}'", who.tenant),
+    ] {
+        app.execute(
+            "update users set active = true, totp_enabled_at = null, totp_secret = null, failed_logins = 0",
+        )
+        .await;
+        app.execute("update tenants set active = true").await;
+        app.set_password(who).await;
+        let body = json!({ "email": who.email, "password": PASSWORD, "tenant": who.slug });
+        let begun = format!("select failed_logins::bigint from users where id = '{}'", who.id);
+        let meanwhile = async {
+            eventually(Duration::from_secs(10), "the attempt is counted", async || {
+                (app.count(&begun).await == 1).then_some(())
+            })
+            .await;
+            app.execute(&ending).await;
+        };
+        let (answer, ()) = tokio::join!(login(&app, body), meanwhile);
+        answer.problem(401, "unauthenticated");
+        assert_eq!(app.count("select count(*) from sign_ins").await, 0, "{ending}");
+        assert_eq!(app.count("select count(*) from sign_in_challenges").await, 0, "{ending}");
+    }
 }

@@ -16,6 +16,7 @@ use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts};
 use streamspace_common::{Config, MasterKeys, telemetry};
 use streamspace_domain::{Ports, audit, identity::People, mail::Mail};
+use streamspace_http::HttpProviders;
 use streamspace_queue::{Ended, Listen, Queue, QueueOptions, Release, retention::Retention};
 use tokio::{
     net::TcpListener,
@@ -214,6 +215,7 @@ async fn serve(
         registry: streamspace_domain::registry(&ports),
         schedules: streamspace_domain::schedules(&ports),
         checks,
+        identity_providers: Arc::new(HttpProviders::of(&config)),
         stop,
     };
     streamspace_api::serve(listener, Api::new(&config, parts)).await.context("the public port failed")

@@ -157,16 +157,19 @@ impl Config {
             let url = Url::parse(url.as_ref()?.expose()).ok()?;
             url.password().map(Secret::from)
         };
-        [
+        let ours = [
             ("database.url", in_url(&self.database.url)),
             ("database.direct_url", in_url(&self.database.direct_url)),
             ("database.password", self.database.password.clone()),
             ("redis.url", in_url(&self.redis.url)),
             ("mail.password", self.mail.password.clone()),
-        ]
-        .into_iter()
-        .filter_map(|(key, secret)| Some((key, weakness(secret?.expose())?)))
-        .collect()
+        ];
+        let of_providers =
+            self.auth.oidc.0.iter().map(|provider| ("auth.oidc", Some(provider.client_secret.clone())));
+        ours.into_iter()
+            .chain(of_providers)
+            .filter_map(|(key, secret)| Some((key, weakness(secret?.expose())?)))
+            .collect()
     }
 
     pub fn is_production(&self) -> bool {

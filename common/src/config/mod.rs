@@ -11,6 +11,7 @@ mod jobs;
 mod log;
 mod mail;
 mod networks;
+pub mod oidc;
 mod origins;
 mod problems;
 mod reader;
@@ -52,10 +53,12 @@ section! {
 }
 
 section! {
-    /// Keys of the installation.
+    /// Keys of the installation, and whom it may reach.
     "security" => SecurityConfig {
         /// The file (0600) of the master key that encrypts every stored secret; several processes of one installation share it.
         master_key_file: Option<PathBuf> = None, shown "`master.key` in `server.data_dir`, made at first start";
+        /// Private addresses that the product may reach when others than the operator name them, such as an identity provider in one's own network: `10.1.0.0/16,127.0.0.1`. Public ones are always allowed.
+        allowed_cidrs: Option<Networks> = None;
     }
 }
 

@@ -10,6 +10,8 @@ pub struct Key {
     pub doc: String,
     pub default: String,
     pub secret: bool,
+    /// It has neither a variable nor a flag.
+    pub in_file_only: bool,
     /// The variables of the published API that also set it, when ours does not; the first wins.
     pub aliases: &'static [&'static str],
 }
@@ -87,6 +89,7 @@ macro_rules! section {
                     default: [$($shown.to_owned(),)? $crate::config::section::default_text(&default.$field)]
                         .into_iter().next().unwrap_or_default(),
                     secret: <$ty as $crate::config::value::Value>::SECRET,
+                    in_file_only: <$ty as $crate::config::value::Value>::IN_FILE_ONLY,
                     aliases: &[$($alias $(, $more)*)?],
                 }),+]
             }

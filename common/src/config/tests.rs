@@ -231,8 +231,28 @@ fn variables_without_effect_are_said() {
 
 #[test]
 fn every_key_can_be_set_by_its_variable() {
-    for key in Config::describe() {
+    for key in Config::describe().into_iter().filter(|key| !key.in_file_only) {
         let found = problems(&environment(&[(&key.variable(), "\u{0}"), ("STREAMSPACE_LOG_LEVEL", "loud")]));
         assert!(found.iter().all(|line| !line.contains(": unknown")), "{found:?}");
     }
+}
+
+#[test]
+fn a_list_of_tables_stands_in_the_file_alone() {
+    let toml = "[[auth.oidc]]\nname = 'acme'\nprovider_url = 'https://id.example'\nclient_id = 'x'\nclient_secret = 'hunter2hunter2'\ntenant = 'acme'\n";
+    let yaml = "auth:\n  oidc:\n  - name: acme\n    provider_url: https://id.example\n    client_id: x\n    client_secret: hunter2hunter2\n    tenant: acme\n";
+    for (name, text) in [("c.toml", toml), ("c.yaml", yaml)] {
+        let (_folder, path) = file(name, text);
+        let config = Config::load(&Sources { file: Some(path), ..Default::default() }).expect("good");
+        assert_eq!(config.auth.oidc.0[0].name, "acme", "{name}");
+        assert!(!format!("{config:?} {:?}", config.effective()).contains("hunter2"));
+    }
+    let (_folder, path) = file("c.toml", &toml.replace("name", "nmae"));
+    let found = problems(&Sources { file: Some(path), ..Default::default() }).concat();
+    assert!(
+        found.starts_with("auth.oidc (from ") && found.ends_with("): [0].nmae: unknown field `nmae`"),
+        "{found}"
+    );
+    let found = problems(&environment(&[("STREAMSPACE_AUTH_OIDC", "[]")])).concat();
+    assert!(found.starts_with("STREAMSPACE_AUTH_OIDC: unknown"), "{found}");
 }

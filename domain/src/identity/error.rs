@@ -22,6 +22,8 @@ pub enum Error {
     /// Who may manage admins and owners are owners.
     #[error("this takes the role of an owner")]
     NeedsOwner,
+    #[error("platform administrators are changed by platform administrators")]
+    NeedsPlatform,
     #[error("{field}: {message}")]
     Invalid { field: &'static str, message: String },
     #[error(transparent)]
@@ -41,7 +43,7 @@ impl Classified for Error {
             | Self::UsernameTaken
             | Self::LastOwner
             | Self::Inactive => ErrorKind::Conflict,
-            Self::NeedsOwner => ErrorKind::Forbidden,
+            Self::NeedsOwner | Self::NeedsPlatform => ErrorKind::Forbidden,
             Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Forbidden(error) => error.kind(),
             Self::Enqueue(error) => error.kind(),

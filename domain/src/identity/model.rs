@@ -121,6 +121,8 @@ pub struct ChangeUser {
     pub active: Option<bool>,
     /// Forgives the failures that have closed the account.
     pub unlock: bool,
+    /// Takes away a second factor that was lost.
+    pub reset_mfa: bool,
 }
 
 /// Which people.

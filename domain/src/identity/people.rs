@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use streamspace_common::{Actor, Role, TenantId, UserId};
+use streamspace_common::{Actor, Creator, Role, TenantId, UserId};
 use streamspace_queue::Tx;
 
 use super::{
@@ -46,6 +46,27 @@ pub(crate) async fn person(conn: &mut PgConnection, tenant: TenantId, id: UserId
     store::by_id(conn, tenant, id).await
 }
 
+/// Anybody by their address, for other slices.
+pub(crate) async fn person_named(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    email: &str,
+) -> Result<Option<User>, Error> {
+    match store::by_email(conn, tenant, email).await {
+        Err(Error::NoUser) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// A username like this that nobody has, in the letters that one may have.
+pub(crate) async fn free_username(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    wanted: &str,
+) -> Result<String, Error> {
+    Ok(store::free_username(conn, tenant, &model::username_of(wanted)).await?)
+}
+
 /// Whoever signs in, with the tenant; nobody who may not.
 pub(crate) async fn of_sign_in(
     conn: &mut PgConnection,
@@ -78,10 +99,10 @@ pub(crate) async fn waiting(tx: &mut Tx, email: &str) -> Result<Option<User>, Er
 
 /// Somebody has shown that the address is theirs.
 pub(crate) async fn verify_email(tx: &mut Tx, user: &User) -> Result<(), Error> {
+    store::set_email_proven(tx.conn().await?, user.tenant, user.id).await?;
     if user.email_verified {
-        return Ok(());
+        return Ok(()); // a provider has said so before
     }
-    store::set_email_verified(tx.conn().await?, user.tenant, user.id).await?;
     let verified = Entry::new("users.verify_email", "user", user.id).after(json!({ "email": user.email }));
     Ok(audit::record_in(tx, user.tenant, verified).await?)
 }
@@ -128,7 +149,9 @@ pub async fn change_user(tx: &mut Tx, id: UserId, change: ChangeUser) -> Result<
     let conn = tx.conn().await?;
     let before = store::lock(conn, actor.tenant, id).await?;
     let is_self = actor.user == Some(id);
-    if !is_self || change.role.is_some() || change.active.is_some() {
+    if !is_self {
+        may_change(&actor, &before)?;
+    } else if change.role.is_some() || change.active.is_some() {
         may_manage(&actor, before.role)?;
     }
     if let Some(role) = change.role {
@@ -175,11 +198,14 @@ async fn apply(tx: &mut Tx, before: User, change: ChangeUser) -> Result<User, Er
     if change.unlock {
         store::unlock(conn, tenant, before.id).await?;
     }
+    if change.reset_mfa && before.mfa_enabled {
+        sign_in::mfa::remove(tx, tenant, before.id).await?;
+    }
     if before.active && !after.active {
         sign_in::end_all(tx, tenant, before.id).await?;
     }
     let after = store::by_id(tx.conn().await?, tenant, before.id).await?;
-    if after.active && after.email.to_lowercase() != before.email.to_lowercase() {
+    if after.active && !after.email.eq_ignore_ascii_case(&before.email) {
         links::ask_to_verify(tx, &after).await?;
     }
     let (was, is) = (shown(&before), shown(&after));
@@ -188,6 +214,15 @@ async fn apply(tx: &mut Tx, before: User, change: ChangeUser) -> Result<User, Er
         audit::record(tx, changed).await?;
     }
     Ok(after)
+}
+
+/// Whether somebody may change and remove this person. Who reaches the whole installation is changed by
+/// nobody who does not: whoever has their address has their account.
+pub(crate) fn may_change(actor: &Actor, person: &User) -> Result<(), Error> {
+    if person.platform_admin && !actor.platform && actor.by != Creator::System {
+        return Err(Error::NeedsPlatform);
+    }
+    may_manage(actor, person.role)
 }
 
 /// Whether somebody may make, change and remove people of this role.

@@ -102,13 +102,14 @@ pub(super) async fn waiting(
     Ok(row.map(Row::into_user))
 }
 
-pub(super) async fn set_email_verified(
+pub(super) async fn set_email_proven(
     conn: &mut PgConnection,
     tenant: TenantId,
     id: UserId,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "update users set email_verified_at = queue.now() where tenant_id = $1 and id = $2",
+        "update users set email_verified_at = coalesce(email_verified_at, queue.now()), email_proven_at = queue.now()
+         where tenant_id = $1 and id = $2",
         tenant.0,
         id.0,
     )
@@ -194,27 +195,33 @@ pub(super) async fn free_username(
     wanted: &str,
 ) -> sqlx::Result<String> {
     let stem: String = wanted.chars().take(LONGEST_USERNAME - 7).collect();
-    sqlx::query_scalar!(
+    let free = sqlx::query_scalar!(
         r#"select candidate as "candidate!" from (
                select $2::text as candidate, 1 as n
                union all
-               select $3::text || '-' || n, n from generate_series(2, 100000) n) candidates
+               select $3::text || '-' || n, n from generate_series(2, 1000) n) candidates
            where not exists (select from users where tenant_id = $1 and lower(username) = candidate)
            order by n limit 1"#,
         tenant.0,
         wanted,
         stem,
     )
-    .fetch_one(conn)
-    .await
+    .fetch_optional(conn)
+    .await?;
+    // A thousand of one name: any number will do.
+    Ok(free.unwrap_or_else(|| format!("{stem}-{:06}", rand::random::<u32>() % 1_000_000)))
 }
 
 /// Writes what may change about a person. Another address is to be verified anew.
 pub(super) async fn update(conn: &mut PgConnection, user: &User) -> Result<(), Error> {
     sqlx::query!(
-        "update users set name = $3, username = $4, role = $5, active = $6, updated_at = now(),
-                email_verified_at = case when lower(email) = lower($7) then email_verified_at end, email = $7
-         where tenant_id = $1 and id = $2",
+        r#"update users set name = $3, username = $4, role = $5, active = $6, updated_at = now(),
+                email_verified_at = case when lower(email collate "C") = lower($7::text collate "C")
+                                         then email_verified_at end,
+                email_proven_at = case when lower(email collate "C") = lower($7 collate "C")
+                                       then email_proven_at end,
+                email = $7
+         where tenant_id = $1 and id = $2"#,
         user.tenant.0,
         user.id.0,
         user.name,

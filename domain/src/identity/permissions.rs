@@ -81,6 +81,8 @@ permissions! {
     SettingsManage = "settings.manage", AtLeast(Admin);
     /// Reads what was changed by whom.
     AuditRead = "audit.read", AtLeast(Admin);
+    /// Sets up who else vouches for the tenant's people.
+    IdentityProvidersManage = "identity_providers.manage", AtLeast(Admin);
     /// Keeps one's own profile, password, second factor and sign-ins.
     ProfileOwn = "profile.own", AtLeast(Viewer);
     /// Makes, invites, changes and removes people; of admins and owners only owners do.

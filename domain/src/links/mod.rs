@@ -124,7 +124,10 @@ impl Links {
         password: Secret<String>,
     ) -> Result<UserId, Error> {
         let (mut tx, user) = self.choose_password(request, token, Purpose::Reset, password).await?;
-        identity::unlock(&mut tx, &user).await?;
+        // Whoever has the mailbox has not shown the second factor: its guesses stay counted.
+        if !user.mfa_enabled {
+            identity::unlock(&mut tx, &user).await?;
+        }
         tx.commit().await?;
         Ok(user.id)
     }
@@ -154,7 +157,7 @@ impl Links {
         let mut tx = self.sign_ins.begin_as(&user, request.clone());
         take(&mut tx, &user, &link, purpose).await?;
         store::void(tx.conn().await?, user.tenant, user.id).await?;
-        sign_in::set_password(&mut tx, user.tenant, user.id, &hash, None).await?;
+        sign_in::set_password(&mut tx, user.tenant, user.id, &hash, None, None).await?;
         identity::verify_email(&mut tx, &user).await?;
         Ok((tx, user))
     }

@@ -23,7 +23,8 @@ pub(super) async fn find(
     let row = sqlx::query!(
         r#"select l.tenant_id as "tenant: TenantId", l.user_id as "user: UserId", l.expires_at,
                   (l.used_at is null and l.expires_at > queue.now() and u.active and t.active
-                   and lower(u.email) = lower(l.email)) as "good!"
+                   and lower(u.email collate "C") = lower(l.email collate "C")
+                   and (l.purpose <> 'invitation' or u.password_hash is null and u.last_login_at is null)) as "good!"
            from mailed_links l
            join tenants t on t.id = l.tenant_id
            join users u on u.tenant_id = l.tenant_id and u.id = l.user_id
@@ -45,15 +46,17 @@ pub(super) async fn find(
 /// the address stays theirs until the commit.
 pub(super) async fn take(conn: &mut PgConnection, hash: &Hash, purpose: Purpose) -> sqlx::Result<bool> {
     let taken = sqlx::query!(
-        "with person as (
+        r#"with person as (
              select u.tenant_id, u.id from mailed_links l
              join tenants t on t.id = l.tenant_id and t.active
              join users u on u.tenant_id = l.tenant_id and u.id = l.user_id
-             where l.secret_hash = $1 and l.purpose = $2 and u.active and lower(u.email) = lower(l.email)
+             where l.secret_hash = $1 and l.purpose = $2 and u.active
+               and lower(u.email collate "C") = lower(l.email collate "C")
+               and (l.purpose <> 'invitation' or u.password_hash is null and u.last_login_at is null)
              for update of u)
          update mailed_links l set used_at = queue.now() from person p
          where l.secret_hash = $1 and l.purpose = $2 and l.tenant_id = p.tenant_id and l.user_id = p.id
-           and l.used_at is null and l.expires_at > queue.now()",
+           and l.used_at is null and l.expires_at > queue.now()"#,
         hash.as_slice(),
         purpose.as_str(),
     )

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use streamspace_common::{Actor, PLATFORM};
+use streamspace_common::{Actor, PLATFORM, TenantId, UserId};
 use streamspace_queue::{Request, Tx};
 use tokio::time::Instant;
 use tracing::info;
@@ -11,7 +11,7 @@ use tracing::info;
 use super::{
     Challenge, Client, Error, LoggedIn, Login, Method, SignIns,
     lockout::counted,
-    store::{self, Candidate},
+    store::{self, Candidate, Shown},
 };
 use crate::{
     audit::{self, Entry},
@@ -38,17 +38,24 @@ impl SignIns {
     pub async fn login(&self, request: &Request, login: Login, client: &Client) -> Result<LoggedIn, Error> {
         let began = Instant::now();
         let candidates = self.attempt(request, &login).await?;
-        let (fitting, others) = self.compare(&login, candidates).await?;
+        let (fitting, others) = match self.compare(&login, &candidates).await {
+            Ok(compared) => compared,
+            Err(busy) => {
+                // Nothing was tried.
+                self.give_back(request, &candidates).await?;
+                return Err(busy);
+            }
+        };
         match fitting.as_slice() {
             [] => {
-                self.fail(request, &others).await?;
+                self.fail(request, &login, &others).await?;
                 tokio::time::sleep_until(next_beat(began)).await;
                 Err(Error::Refused)
             }
             [(who, upgrade)] => self.let_in(request, who, upgrade.as_deref(), &others, client).await,
             several => {
-                let all: Vec<_> = several.iter().map(|(who, _)| who).chain(&others).collect();
-                self.give_back(request, &all).await?;
+                let fitting: Vec<_> = several.iter().map(|(who, _)| who.clone()).collect();
+                self.give_back(request, &fitting).await?;
                 let mut slugs: Vec<_> = several.iter().map(|(who, _)| who.slug.clone()).collect();
                 slugs.sort_unstable();
                 Err(Error::TenantRequired { slugs })
@@ -76,10 +83,10 @@ impl SignIns {
     async fn compare(
         &self,
         login: &Login,
-        candidates: Vec<Candidate>,
+        candidates: &[Candidate],
     ) -> Result<(Vec<(Candidate, Option<String>)>, Vec<Candidate>), Error> {
         let (mut fitting, mut others) = (Vec::new(), Vec::new());
-        for candidate in candidates {
+        for candidate in candidates.iter().cloned() {
             let stored = candidate.password_hash.clone();
             let compared = self.0.passwords.compare(login.password.clone(), stored).await?;
             match compared.fits {
@@ -112,47 +119,61 @@ impl SignIns {
             other => other.into(),
         })?;
         let mut tx = self.begin_as(&user, request.clone());
+        // Whoever has shown that the address is theirs has not guessed at their other accounts. Anybody's
+        // account may have another's address: then it was a guess.
+        let forgiven = if who.is_proven { others } else { &[] };
+        if !who.is_proven {
+            record_failures(&mut tx, others).await?;
+        }
         // The second factor's attempts are counted by themselves, until it is right.
-        let forgiven: Vec<_> = others.iter().chain(who.has_second_factor.then_some(who)).collect();
+        let forgiven: Vec<_> = forgiven.iter().chain(who.has_second_factor.then_some(who)).collect();
         self.forgive(&mut tx, &forgiven).await?;
+        let mut password_hash = who.password_hash.clone();
+        let conn = tx.conn().await?;
         if let (Some(old), Some(new)) = (&who.password_hash, upgrade) {
-            store::upgrade_hash(tx.conn().await?, who.tenant, who.user, old, new).await?;
+            if !store::set_password_hash(conn, who.tenant, who.user, new, Some(old)).await? {
+                return Err(Error::Refused);
+            }
+            password_hash = Some(new.to_owned());
         }
         if who.has_second_factor {
             let secret = Form::CHALLENGE.make();
             let hash = Form::CHALLENGE.hash_made(&secret);
-            let conn = tx.conn().await?;
-            store::insert_challenge(conn, &hash, who.tenant, who.user, Method::Password, CHALLENGE).await?;
+            let password_hash = password_hash.unwrap_or_default();
+            if !store::insert_challenge(conn, &hash, who.tenant, who.user, &password_hash, CHALLENGE).await? {
+                return Err(Error::Refused);
+            }
             tx.commit().await?;
             return Ok(LoggedIn::SecondFactor(Challenge { secret, expires_in: CHALLENGE }));
         }
-        let admitted = self.admit(&mut tx, user, tenant, Method::Password, client).await?;
+        let shown = Shown { password_hash, no_second_factor: true };
+        let admitted = self.admit_shown(&mut tx, user, tenant, Method::Password, client, &shown).await?;
         tx.commit().await?;
         Ok(LoggedIn::In(Box::new(self.welcome(admitted).await?)))
     }
 
     /// Nobody was let in. A stranger's guess is written down as a known person's is: in the platform's
     /// audit.
-    async fn fail(&self, request: &Request, accounts: &[Candidate]) -> Result<(), Error> {
+    async fn fail(&self, request: &Request, login: &Login, accounts: &[Candidate]) -> Result<(), Error> {
         let mut tx = self.0.queue.begin(Actor::system(PLATFORM), request.clone());
-        for account in accounts {
-            let failed = Entry::new("sign_ins.fail", "user", account.user);
-            audit::record_in(&mut tx, account.tenant, failed).await?;
-            if account.closes {
-                info!(user.id = %account.user, "signing in is closed to {} for a while: too many failures", account.user);
-                let locked = Entry::new("users.lock", "user", account.user).after(json!({ "locked": true }));
-                audit::record_in(&mut tx, account.tenant, locked).await?;
-            }
+        record_failures(&mut tx, accounts).await?;
+        let (email, slug) = (login.email.trim(), login.tenant.as_deref());
+        let closed = store::closed(tx.conn().await?, email, slug, MOST_TENANTS).await?;
+        let closed = closed.into_iter().filter(|(_, user)| accounts.iter().all(|known| known.user != *user));
+        let closed: Vec<_> = closed.collect();
+        for (tenant, user) in &closed {
+            let failed = Entry::new("sign_ins.fail", "user", user).after(json!({ "locked": true }));
+            audit::record_in(&mut tx, *tenant, failed).await?;
         }
-        if accounts.is_empty() {
+        if accounts.is_empty() && closed.is_empty() {
             audit::record(&mut tx, Entry::new("sign_ins.fail", "user", "unknown")).await?;
         }
         Ok(tx.commit().await?)
     }
 
-    async fn give_back(&self, request: &Request, accounts: &[&Candidate]) -> Result<(), Error> {
+    async fn give_back(&self, request: &Request, accounts: &[Candidate]) -> Result<(), Error> {
         let mut tx = self.0.queue.begin(Actor::system(PLATFORM), request.clone());
-        self.forgive(&mut tx, accounts).await?;
+        self.forgive(&mut tx, &accounts.iter().collect::<Vec<_>>()).await?;
         Ok(tx.commit().await?)
     }
 
@@ -164,9 +185,29 @@ impl SignIns {
             store::give_back_from(conn, &counted(address), self.0.rules).await?;
         }
         if !accounts.is_empty() {
-            let users: Vec<_> = accounts.iter().map(|account| account.user.0).collect();
+            let mut users: Vec<_> = accounts.iter().map(|account| account.user.0).collect();
+            // In the order in which an attempt locks them.
+            users.sort_unstable();
             store::give_back(conn, &users, self.0.rules).await?;
         }
         Ok(())
     }
+}
+
+/// Against accounts whose password it was not.
+async fn record_failures(tx: &mut Tx, accounts: &[Candidate]) -> Result<(), Error> {
+    for account in accounts {
+        audit::record_in(tx, account.tenant, Entry::new("sign_ins.fail", "user", account.user)).await?;
+        if account.closes {
+            record_lock(tx, account.tenant, account.user).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A failure has closed an account.
+pub(super) async fn record_lock(tx: &mut Tx, tenant: TenantId, user: UserId) -> Result<(), Error> {
+    info!(user.id = %user, "signing in is closed to {user} for a while: too many failures");
+    let locked = Entry::new("users.lock", "user", user).after(json!({ "locked": true }));
+    Ok(audit::record_in(tx, tenant, locked).await?)
 }

@@ -8,8 +8,8 @@ use streamspace_common::{Actor, MasterKeys, PLATFORM, Place, Secret, TenantId, U
 use streamspace_queue::{Request, Tx};
 
 use super::{
-    Client, Error, Method, SignIns, Welcome, lockout::counted, mfa_store as store, store as sign_in_store,
-    totp,
+    Client, Error, Method, SignIns, Welcome, lockout::counted, login::record_lock, mfa_store as store,
+    store as sign_in_store, totp,
 };
 use crate::{
     audit::{self, Entry},
@@ -86,6 +86,12 @@ fn person(tx: &Tx) -> Result<(TenantId, UserId), Error> {
     Ok((tx.tenant(), tx.actor().user.ok_or(Error::NotFound)?))
 }
 
+/// Takes a second factor away that its owner has lost; the caller has asked for the right.
+pub(crate) async fn remove(tx: &mut Tx, tenant: TenantId, user: UserId) -> Result<(), sqlx::Error> {
+    store::disable(tx.conn().await?, tenant, user).await?;
+    audit::record_in(tx, tenant, Entry::new("mfa.remove", "user", user)).await
+}
+
 impl SignIns {
     /// Switches one's second factor off. Guesses are counted as at signing in.
     pub async fn disable_mfa(&self, actor: &Actor, request: &Request, proof: &Proof) -> Result<(), Error> {
@@ -120,8 +126,16 @@ impl SignIns {
         {
             return Err(Error::Slowed { retry_after });
         }
-        // Locked, so of two that come with the same one waits, and finds it gone.
-        let Some(known) = store::challenge(conn, &hash).await? else {
+        // The person is locked first, as by everything that ends their sign-ins; of two that come with the
+        // same challenge one waits, and finds it gone.
+        let known = match store::whose_challenge(conn, &hash).await? {
+            Some(known) => {
+                store::lock(conn, known.tenant, known.user).await?;
+                store::whose_challenge(conn, &hash).await?
+            }
+            None => None,
+        };
+        let Some(known) = known else {
             tx.commit().await?;
             return Err(Error::NoChallenge);
         };
@@ -158,8 +172,7 @@ impl SignIns {
         if shown && matches!(proof, Proof::Recovery(_)) {
             audit::record_in(tx, tenant, Entry::new("mfa.recover", "user", user)).await?;
         } else if !shown && closes {
-            let locked = Entry::new("users.lock", "user", user).after(json!({ "locked": true }));
-            audit::record_in(tx, tenant, locked).await?;
+            record_lock(tx, tenant, user).await?;
         }
         Ok(shown)
     }

@@ -126,15 +126,15 @@ pub(super) struct Known {
     pub user: UserId,
 }
 
-/// Whose challenge it is, locked until the commit.
-pub(super) async fn challenge(conn: &mut PgConnection, hash: &Hash) -> sqlx::Result<Option<Known>> {
+/// Whose challenge it is.
+pub(super) async fn whose_challenge(conn: &mut PgConnection, hash: &Hash) -> sqlx::Result<Option<Known>> {
     sqlx::query_as!(
         Known,
         r#"select c.tenant_id as "tenant: TenantId", c.user_id as "user: UserId"
            from sign_in_challenges c
            join users u on u.tenant_id = c.tenant_id and u.id = c.user_id and u.active
            join tenants t on t.id = c.tenant_id and t.active
-           where c.secret_hash = $1 and c.expires_at > queue.now() for update of c"#,
+           where c.secret_hash = $1 and c.expires_at > queue.now()"#,
         hash.as_slice(),
     )
     .fetch_optional(conn)

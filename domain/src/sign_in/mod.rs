@@ -35,7 +35,10 @@ pub use self::{
     tokens::Tokens,
 };
 pub(crate) use self::{keys::forget as forget_keys, tokens::looks_like_token};
-use self::{lockout::Rules, store::NewSignIn};
+use self::{
+    lockout::Rules,
+    store::{NewSignIn, Shown},
+};
 use crate::{
     audit::{self, Entry},
     identity::{self, Tenant, User},
@@ -94,6 +97,19 @@ impl SignIns {
         method: Method,
         client: &Client,
     ) -> Result<Admitted, Error> {
+        self.admit_shown(tx, user, tenant, method, client, &Shown::default()).await
+    }
+
+    /// The same for somebody who has shown it some time ago: it must still hold.
+    async fn admit_shown(
+        &self,
+        tx: &mut Tx,
+        user: User,
+        tenant: Tenant,
+        method: Method,
+        client: &Client,
+        shown: &Shown,
+    ) -> Result<Admitted, Error> {
         let form = match client.kind {
             Kind::Tokens => Form::REFRESH,
             Kind::Browser => Form::COOKIE,
@@ -109,8 +125,11 @@ impl SignIns {
             hash: &form.hash_made(&secret),
             address,
             lifetime: self.0.lifetime,
+            shown,
         };
-        store::insert(tx.conn().await?, new).await?;
+        if !store::insert(tx.conn().await?, new).await? {
+            return Err(Error::Refused);
+        }
         let made = Entry::new("sign_ins.create", "sign_in", id)
             .after(json!({ "user": user.id, "method": method.as_str(), "kind": client.kind.as_str() }));
         audit::record_in(tx, tenant.id, made).await?;
@@ -123,7 +142,8 @@ impl SignIns {
         let pass = match kind {
             Kind::Browser => Pass::Cookie(secret),
             Kind::Tokens => {
-                let access = self.0.tokens.issue(tenant.id, user.id, user.role, id).await?;
+                let signer = self.0.tokens.signer().await?;
+                let access = self.0.tokens.issue(&signer, tenant.id, user.id, user.role, id);
                 Pass::Tokens { access, refresh: secret }
             }
         };
@@ -141,6 +161,8 @@ impl SignIns {
         let hash = Form::REFRESH.hash(token).ok_or(Error::NoRefresh)?;
         let secret = Form::REFRESH.make();
         let address = request.address.map(|address| address.to_string());
+        // Before the exchange: what can't be answered must not be used up.
+        let signer = self.0.tokens.signer().await?;
         let mut db = self.0.queue.db().begin().await?;
         let next = Form::REFRESH.hash_made(&secret);
         let renewed = store::renew(&mut db, &hash, &next, address.as_deref(), self.0.lifetime).await?;
@@ -151,7 +173,8 @@ impl SignIns {
         };
         let (user, tenant) = identity::of_sign_in(&mut db, renewed.tenant, renewed.user).await?;
         db.commit().await?;
-        self.welcome(Admitted { id: renewed.id, user, tenant, kind: Kind::Tokens, secret }).await
+        let access = self.0.tokens.issue(&signer, tenant.id, user.id, user.role, renewed.id);
+        Ok(Welcome { user, tenant, pass: Pass::Tokens { access, refresh: secret } })
     }
 
     async fn end_reused(&self, request: &Request, hash: crate::opaque::Hash) -> Result<(), Error> {
@@ -179,9 +202,7 @@ impl SignIns {
         password: Secret<String>,
         names: &[&str],
     ) -> Result<String, Error> {
-        if let Some(fault) = policy::fault(password.expose(), names) {
-            return Err(Error::Invalid { field, message: fault.to_owned() });
-        }
+        check_policy(field, &password, names)?;
         Ok(self.0.passwords.hash(password).await?)
     }
 
@@ -195,41 +216,83 @@ impl SignIns {
         but: Option<SignInId>,
     ) -> Result<(), Error> {
         let Some(user) = actor.user else { return Err(Error::NotFound) };
-        let mut conn = self.0.queue.read().await?;
-        let person = identity::person(&mut conn, actor.tenant, user).await?;
-        let stored = store::password_hash(&mut conn, actor.tenant, user).await?;
-        drop(conn);
-        // Who is in may guess no more often than who is not.
-        let mut tx = self.0.queue.begin(actor.clone(), request.clone());
-        let open = store::attempt_of(tx.conn().await?, actor.tenant, user, self.0.rules).await?;
-        tx.commit().await?;
-        let compared = self.0.passwords.compare(current, stored.clone()).await?;
-        if open.is_none() || !compared.fits {
-            let message = "is not your password, or it was wrong too often".to_owned();
-            return Err(Error::Invalid { field: "/currentPassword", message });
-        }
-        let hash = self.hash("/password", new, &[&person.email, &person.username]).await?;
+        let person = identity::person(&mut *self.0.queue.read().await?, actor.tenant, user).await?;
+        let names = [person.email.as_str(), person.username.as_str()];
+        check_policy("/password", &new, &names)?;
+        let old = self.prove(actor, &request, current).await?;
+        let hash = self.0.passwords.hash(new).await?;
         let mut tx = self.0.queue.begin(actor.clone(), request);
-        let conn = tx.conn().await?;
-        store::give_back(conn, &[user.0], self.0.rules).await?;
-        set_password(&mut tx, actor.tenant, user, &hash, but).await?;
+        if !set_password(&mut tx, actor.tenant, user, &hash, Some(&old), but).await? {
+            return Err(not_yours());
+        }
         Ok(tx.commit().await?)
+    }
+
+    /// Asks somebody who is in for their password, and answers its hash. They may guess no more often than
+    /// those who are not in.
+    pub async fn prove(
+        &self,
+        actor: &Actor,
+        request: &Request,
+        password: Secret<String>,
+    ) -> Result<String, Error> {
+        let Some(user) = actor.user else { return Err(Error::NotFound) };
+        let tenant = actor.tenant;
+        let mut tx = self.0.queue.begin(actor.clone(), request.clone());
+        let conn = tx.conn().await?;
+        let open = store::attempt_of(conn, tenant, user, self.0.rules).await?;
+        let stored = store::password_hash(conn, tenant, user).await?;
+        tx.commit().await?;
+        let compared = self.0.passwords.compare(password, stored.clone()).await;
+        let mut tx = self.0.queue.begin(actor.clone(), request.clone());
+        let shown = match (&compared, open) {
+            (Ok(compared), Some(_)) => compared.fits,
+            _ => false,
+        };
+        if shown || (compared.is_err() && open.is_some()) {
+            store::give_back(tx.conn().await?, &[user.0], self.0.rules).await?;
+        } else {
+            let failed = Entry::new("sign_ins.fail", "user", user).after(json!({ "signedIn": true }));
+            audit::record(&mut tx, failed).await?;
+            if open == Some(true) {
+                login::record_lock(&mut tx, tenant, user).await?;
+            }
+        }
+        tx.commit().await?;
+        compared?;
+        stored.filter(|_| shown).ok_or_else(not_yours)
     }
 }
 
-/// Puts a password's hash in place and ends the sign-ins of before, but one.
+fn not_yours() -> Error {
+    let message = "is not your password, or it was wrong too often".to_owned();
+    Error::Invalid { field: "/currentPassword", message }
+}
+
+fn check_policy(field: &'static str, password: &Secret<String>, names: &[&str]) -> Result<(), Error> {
+    match policy::fault(password.expose(), names) {
+        Some(fault) => Err(Error::Invalid { field, message: fault.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// Puts a password's hash in place, of another if one is named, and ends the sign-ins of before, but one.
 pub(crate) async fn set_password(
     tx: &mut Tx,
     tenant: TenantId,
     user: UserId,
     hash: &str,
+    instead_of: Option<&str>,
     but: Option<SignInId>,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let conn = tx.conn().await?;
-    store::set_password_hash(conn, tenant, user, hash).await?;
+    if !store::set_password_hash(conn, tenant, user, hash, instead_of).await? {
+        return Ok(false);
+    }
     let ended = store::end_all(conn, tenant, user, but).await?;
     let changed = Entry::new("users.change_password", "user", user).after(json!({ "endedSignIns": ended }));
-    Ok(audit::record_in(tx, tenant, changed).await?)
+    audit::record_in(tx, tenant, changed).await?;
+    Ok(true)
 }
 
 /// A page of one's sign-ins, newest first, after the cursor.
@@ -250,6 +313,16 @@ pub async fn end(tx: &mut Tx, id: SignInId) -> Result<(), Error> {
         return Err(Error::NotFound);
     }
     Ok(audit::record(tx, Entry::new("sign_ins.end", "sign_in", id)).await?)
+}
+
+/// Whose a browser's sign-in is that began so recently.
+pub(crate) async fn whose(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: SignInId,
+    within: Duration,
+) -> sqlx::Result<Option<UserId>> {
+    store::whose(conn, tenant, id, within).await
 }
 
 /// Ends all of a person's.

@@ -125,12 +125,15 @@ pub(super) async fn touch(conn: &mut PgConnection, ids: &[Uuid], lifetime: Durat
 // Attempts ----------------------------------------------------------------------------------------
 
 /// An account against which an attempt was counted.
+#[derive(Clone)]
 pub(super) struct Candidate {
     pub tenant: TenantId,
     pub slug: String,
     pub user: UserId,
     pub password_hash: Option<String>,
     pub has_second_factor: bool,
+    /// A link of ours was used that went to this address.
+    pub is_proven: bool,
     /// It closed the account for whoever comes after it.
     pub closes: bool,
 }
@@ -156,7 +159,8 @@ pub(super) async fn attempt(
                               then queue.now() + least($6::float8, $5 * 2 ^ least((u.failed_logins + 1) / $4 - 1, 30)) * interval '1 s' end
            from open where u.tenant_id = open.tenant_id and u.id = open.id
            returning u.tenant_id as "tenant: TenantId", open.slug, u.id as "user: UserId", u.password_hash,
-                     u.totp_enabled_at is not null as "has_second_factor!", u.locked_until is not null as "closes!""#,
+                     u.totp_enabled_at is not null as "has_second_factor!",
+                     u.email_proven_at is not null as "is_proven!", u.locked_until is not null as "closes!""#,
         email,
         slug,
         most,
@@ -174,6 +178,7 @@ pub(super) async fn attempt(
             user: row.user,
             password_hash: row.password_hash,
             has_second_factor: row.has_second_factor,
+            is_proven: row.is_proven,
             closes: row.closes,
         })
         .collect())
@@ -204,12 +209,35 @@ pub(super) async fn attempt_of(
     .await
 }
 
+/// Accounts of this address that failures have closed: what is tried against them is not looked at.
+pub(super) async fn closed(
+    conn: &mut PgConnection,
+    email: &str,
+    slug: Option<&str>,
+    most: i64,
+) -> sqlx::Result<Vec<(TenantId, UserId)>> {
+    let rows = sqlx::query!(
+        r#"select u.tenant_id as "tenant: TenantId", u.id as "user: UserId"
+           from users u join tenants t on t.id = u.tenant_id
+           where lower(u.email) = lower($1) and ($2::text is null or t.slug = $2)
+             and u.active and t.active and u.locked_until > queue.now()
+           order by u.id limit $3"#,
+        email,
+        slug,
+        most,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.tenant, row.user)).collect())
+}
+
 /// Takes an attempt back that was none: of whose password fits elsewhere, or waits for a second factor.
 pub(super) async fn give_back(conn: &mut PgConnection, users: &[Uuid], rules: Rules) -> sqlx::Result<()> {
     sqlx::query!(
-        "update users set failed_logins = greatest(failed_logins - 1, 0),
-                locked_until = case when failed_logins % $2 = 0 then null else locked_until end
-         where id = any($1)",
+        "with held as (select tenant_id, id from users where id = any($1) order by id for update)
+         update users u set failed_logins = greatest(u.failed_logins - 1, 0),
+                locked_until = case when u.failed_logins % $2 = 0 then null else u.locked_until end
+         from held where u.tenant_id = held.tenant_id and u.id = held.id",
         users,
         i32::try_from(rules.account).unwrap_or(i32::MAX),
     )
@@ -281,18 +309,34 @@ pub(super) struct NewSignIn<'a> {
     pub hash: &'a Hash,
     pub address: Option<String>,
     pub lifetime: Duration,
+    /// What was shown must still hold.
+    pub shown: &'a Shown,
 }
 
-/// Makes a sign-in, and forgives the person's failures before it.
-pub(super) async fn insert(conn: &mut PgConnection, new: NewSignIn<'_>) -> sqlx::Result<()> {
-    sqlx::query!(
+/// What somebody has shown of an account, some time ago.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    /// The password of this hash.
+    pub password_hash: Option<String>,
+    /// That there is no second factor to be shown.
+    pub no_second_factor: bool,
+}
+
+/// Makes a sign-in, and forgives the person's failures before it; `false`: what was shown holds no more.
+/// The person is locked, so what ends their sign-ins meanwhile finds this one.
+pub(super) async fn insert(conn: &mut PgConnection, new: NewSignIn<'_>) -> sqlx::Result<bool> {
+    let made = sqlx::query!(
         "with person as (
              update users set failed_logins = 0, locked_until = null, last_login_at = queue.now(),
                               last_active_at = queue.now()
-             where tenant_id = $2 and id = $3)
+             where tenant_id = $2 and id = $3 and active
+               and exists (select from tenants t where t.id = $2 and t.active)
+               and ($10::text is null or password_hash = $10) and not ($11 and totp_enabled_at is not null)
+             returning tenant_id, id)
          insert into sign_ins (id, tenant_id, user_id, kind, method, secret_hash, device, address,
                                created_at, last_used_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, queue.now(), queue.now(), queue.now() + make_interval(secs => $9))",
+         select $1, tenant_id, id, $4, $5, $6, $7, $8, queue.now(), queue.now(),
+                queue.now() + make_interval(secs => $9) from person",
         new.id.0,
         new.tenant.0,
         new.user.0,
@@ -302,10 +346,12 @@ pub(super) async fn insert(conn: &mut PgConnection, new: NewSignIn<'_>) -> sqlx:
         new.client.device(),
         new.address,
         new.lifetime.as_secs_f64(),
+        new.shown.password_hash.as_deref(),
+        new.shown.no_second_factor,
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(made.rows_affected() > 0)
 }
 
 pub(super) struct Renewed {
@@ -406,6 +452,25 @@ pub(super) async fn list(
         .collect())
 }
 
+/// Whose a browser's is that began so recently.
+pub(super) async fn whose(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: SignInId,
+    within: Duration,
+) -> sqlx::Result<Option<UserId>> {
+    sqlx::query_scalar!(
+        r#"select user_id as "user: UserId" from sign_ins
+           where tenant_id = $1 and id = $2 and kind = 'browser' and expires_at > queue.now()
+             and created_at > queue.now() - make_interval(secs => $3)"#,
+        tenant.0,
+        id.0,
+        within.as_secs_f64(),
+    )
+    .fetch_optional(conn)
+    .await
+}
+
 /// Whether there was one.
 pub(super) async fn end(
     conn: &mut PgConnection,
@@ -445,26 +510,30 @@ pub(super) async fn end_all(
 
 // Second steps --------------------------------------------------------------------------------------
 
+/// For whoever has shown the password of this hash; `false`: it is another by now.
 pub(super) async fn insert_challenge(
     conn: &mut PgConnection,
     hash: &Hash,
     tenant: TenantId,
     user: UserId,
-    method: Method,
+    password_hash: &str,
     lifetime: Duration,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "insert into sign_in_challenges (secret_hash, tenant_id, user_id, method, expires_at)
-         values ($1, $2, $3, $4, queue.now() + make_interval(secs => $5))",
+) -> sqlx::Result<bool> {
+    let made = sqlx::query!(
+        "with person as (
+             select tenant_id, id from users
+             where tenant_id = $2 and id = $3 and active and password_hash = $4 for update)
+         insert into sign_in_challenges (secret_hash, tenant_id, user_id, method, expires_at)
+         select $1, tenant_id, id, 'password', queue.now() + make_interval(secs => $5) from person",
         hash.as_slice(),
         tenant.0,
         user.0,
-        method.as_str(),
+        password_hash,
         lifetime.as_secs_f64(),
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(made.rows_affected() > 0)
 }
 
 // Passwords -----------------------------------------------------------------------------------------
@@ -484,41 +553,25 @@ pub(super) async fn password_hash(
     Ok(hash.flatten())
 }
 
+/// `instead_of`: only if that is still the hash.
 pub(super) async fn set_password_hash(
     conn: &mut PgConnection,
     tenant: TenantId,
     user: UserId,
     hash: &str,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update users set password_hash = $3, updated_at = now() where tenant_id = $1 and id = $2",
+    instead_of: Option<&str>,
+) -> sqlx::Result<bool> {
+    let set = sqlx::query!(
+        "update users set password_hash = $3, updated_at = now()
+         where tenant_id = $1 and id = $2 and ($4::text is null or password_hash = $4)",
         tenant.0,
         user.0,
         hash,
+        instead_of,
     )
     .execute(conn)
     .await?;
-    Ok(())
-}
-
-/// The better hash of the same password, unless it was changed meanwhile.
-pub(super) async fn upgrade_hash(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    user: UserId,
-    old: &str,
-    new: &str,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update users set password_hash = $4 where tenant_id = $1 and id = $2 and password_hash = $3",
-        tenant.0,
-        user.0,
-        old,
-        new,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+    Ok(set.rows_affected() > 0)
 }
 
 // Keys ----------------------------------------------------------------------------------------------

@@ -94,14 +94,14 @@ impl Tokens {
         self.0.lifetime
     }
 
-    pub(super) async fn issue(
+    pub(super) fn issue(
         &self,
+        signer: &keys::Signer,
         tenant: TenantId,
         user: UserId,
         role: Role,
         sign_in: SignInId,
-    ) -> Result<Secret<String>, Error> {
-        let signer = self.signer().await?;
+    ) -> Secret<String> {
         let now = Timestamp::now().as_second();
         let lifetime = i64::try_from(self.0.lifetime.as_secs()).unwrap_or(i64::MAX);
         let words = Words {
@@ -113,7 +113,7 @@ impl Tokens {
             iat: now,
             exp: now.saturating_add(lifetime),
         };
-        Ok(signer.sign(TYPE, &words))
+        signer.sign(TYPE, &words)
     }
 
     /// `None`: it is none of ours, or over.
@@ -167,7 +167,7 @@ impl Tokens {
 
     /// The newest key that has been published for a while, or the only one; makes the next when the
     /// newest is old.
-    async fn signer(&self) -> Result<keys::Signer, Error> {
+    pub(super) async fn signer(&self) -> Result<keys::Signer, Error> {
         let mut keys = self.keys(FRESH).await?;
         if keys.known.first().is_none_or(Key::is_old) {
             keys::renew(&self.0.queue, &self.0.master).await?;

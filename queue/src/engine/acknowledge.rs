@@ -209,7 +209,12 @@ impl Engine {
             tx.commit().await?;
             round.settled.push((*job, *fence));
             match parked {
-                Some(notices) => round.notices.merge(notices),
+                Some(parked) => {
+                    let outcome = if parked.cancelled { "cancelled" } else { "parked" };
+                    metrics::counter!("streamspace_jobs_total", "kind" => parked.kind, "outcome" => outcome)
+                        .increment(1);
+                    round.notices.merge(parked.notices);
+                }
                 None => round.stale += 1,
             }
             round.parks.pop();
@@ -275,7 +280,13 @@ impl Round {
         if let Some(Ack::Park { job, fence, .. }) = self.parks.pop() {
             error!(job.id = %job, "the database refuses its event: it fails");
             let error = serde_json::json!({ "kind": "park", "message": "it can't wait for such an event" });
-            self.ends.push(End { verdict: Verdict::Failed, error: Some(error), ..End::release(job, fence) });
+            let failed = End {
+                verdict: Verdict::Failed,
+                error: Some(error),
+                counted: true,
+                ..End::release(job, fence)
+            };
+            self.ends.push(failed);
             return true;
         }
         if !self.progress.is_empty() {

@@ -232,3 +232,43 @@ async fn running(conn: &mut PgConnection, boot: BootId) -> sqlx::Result<Vec<(Job
     .await?;
     Ok(rows.into_iter().map(|row| (row.id, row.fence)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use streamspace_common::TenantId;
+
+    use super::*;
+    use crate::{
+        claim::Claimed,
+        engine::{Live, WorkerOptions},
+    };
+
+    /// Whatever a claim brings is stopped here, or its claimer sees by then that the identity is another.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_is_taken_for_dead_is_another_one_before_its_jobs_are_stopped() {
+        let engine = Arc::new(Engine::bare(WorkerOptions::default()));
+        // There is nobody to register with.
+        engine.over.cancel();
+        let boot = engine.boot();
+        let job = Claimed::of(TenantId::new());
+        let live = Arc::new(Live::new(&job));
+        let losing = {
+            let mut attempts = engine.attempts.lock().expect("no panic while it was held");
+            let losing = tokio::spawn({
+                let engine = engine.clone();
+                async move { engine.lost(boot).await }
+            });
+            let began = Instant::now();
+            while engine.boot() == boot {
+                assert!(began.elapsed() < Duration::from_secs(10), "it is stuck with the jobs");
+                std::thread::yield_now();
+            }
+            attempts.insert(job.id, live.clone());
+            losing
+        };
+        losing.await.expect("no panic");
+        assert_eq!(live.stopped(), Some(Stop::Lost));
+    }
+}

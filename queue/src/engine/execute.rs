@@ -162,16 +162,9 @@ impl Engine {
                 })
             }
             Judged::End { verdict, error, task } => {
-                let outcome = match verdict {
-                    Verdict::Failed => "failed",
-                    Verdict::Cancelled => "cancelled",
-                    Verdict::Retry { .. } | Verdict::Outage { .. } => "retried",
-                    Verdict::Snooze { .. } => "snoozed",
-                    Verdict::Release | Verdict::Unknown => "released",
-                };
                 match &error {
-                    Some((_, message)) => warn!(%outcome, "ended after {took:?}: {message}"),
-                    None => info!(%outcome, "ended after {took:?}"),
+                    Some((_, message)) => warn!(?verdict, "ended after {took:?}: {message}"),
+                    None => info!(?verdict, "ended after {took:?}"),
                 }
                 let error = error.map(|(kind, message)| run.error(kind, &message));
                 let mut end = run.end(verdict, error);
@@ -184,7 +177,6 @@ impl Engine {
                 Ack::End(end)
             }
             Judged::Park { event, timeout } => {
-                self.finished(&run, "parked");
                 info!("parked for {event:?}, at most {timeout:?}");
                 Ack::Park {
                     job: run.claimed.id,
@@ -299,7 +291,7 @@ impl Run {
             warning: None,
             progress: self.live.hold.take_progress(),
             keep_slots: false,
-            kind: Some(self.claimed.kind.clone()),
+            counted: true,
         }
     }
 }

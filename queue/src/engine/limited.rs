@@ -49,39 +49,42 @@ impl Engine {
             if self.take_freed(queue) {
                 claims.limits.forget(queue);
             }
-            let not_yet = &claims.limits;
-            let asks = self.ask(free, self.options.concurrency, &|lane| {
-                lane.queue() == queue
-                    && controls.is_limited(lane)
-                    && !controls.is_paused(lane)
-                    && not_yet.allow(queue, lane.tenant)
-            });
-            if asks.is_empty() {
-                continue;
-            }
-            let answer = match claims.open(self).await {
-                Ok(conn) => within(ANSWER, claim_within_limits(conn, boot, queue, &asks)).await,
-                Err(error) => Err(error),
-            };
-            let claimed = match answer {
-                Ok(claimed) => claimed,
-                Err(error) => {
-                    self.lanes.lock().expect("no panic while it was held").unanswered(asks);
-                    return Err(error);
+            // Who is allowed nothing is left out from then on, and the next are asked.
+            loop {
+                let not_yet = &claims.limits;
+                let asks = self.ask(free, self.options.concurrency, &|lane| {
+                    lane.queue() == queue
+                        && controls.is_limited(lane)
+                        && !controls.is_paused(lane)
+                        && not_yet.allow(queue, lane.tenant)
+                });
+                if asks.is_empty() {
+                    break;
                 }
-            };
-            for (tenant, wait) in claimed.waits {
-                claims.limits.wait(queue, tenant, now + wait);
+                let answer = match claims.open(self).await {
+                    Ok(conn) => within(ANSWER, claim_within_limits(conn, boot, queue, &asks)).await,
+                    Err(error) => Err(error),
+                };
+                let claimed = match answer {
+                    Ok(claimed) => claimed,
+                    Err(error) => {
+                        self.lanes.lock().expect("no panic while it was held").unanswered(asks);
+                        return Err(error);
+                    }
+                };
+                for (tenant, wait) in claimed.waits {
+                    claims.limits.wait(queue, tenant, now + wait);
+                }
+                self.lanes.lock().expect("no panic while it was held").passed(claimed.passed);
+                if claimed.asked.is_empty() {
+                    continue;
+                }
+                self.learn(claimed.asked, &claimed.rows);
+                queue.clone_into(&mut claims.limited_last);
+                // Also without a row: the lane rests from now on, and what it was allowed is for another one,
+                // which nobody would tell.
+                return Ok(Some(claimed.rows));
             }
-            self.lanes.lock().expect("no panic while it was held").unanswered(claimed.passed);
-            if claimed.asked.is_empty() {
-                continue;
-            }
-            self.learn(claimed.asked, &claimed.rows);
-            queue.clone_into(&mut claims.limited_last);
-            // Also without a row: the lane rests from now on, and what it was allowed is for another one,
-            // which nobody would tell.
-            return Ok(Some(claimed.rows));
         }
         Ok(None)
     }
@@ -92,7 +95,8 @@ struct Limited {
     /// Lanes that were allowed something, each for so many; and those that were not.
     asked: Vec<Ask>,
     passed: Vec<Ask>,
-    /// Whose limit allows no more, and for how long: a tenant's own, or the platform's for all.
+    /// Whose limit allows no more, and for how long: a tenant's own, or the platform's for all. Of each
+    /// lane that was passed it is one of these, unless others were asked.
     waits: Vec<(TenantId, Duration)>,
 }
 

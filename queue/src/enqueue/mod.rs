@@ -12,6 +12,7 @@ use streamspace_common::{Creator, JobId, TenantId, UserId};
 use self::insert::insert;
 use crate::{
     job::{Job, Slot, Unique, UniqueWhile},
+    model::State,
     notice::Lane,
     tx::Tx,
 };
@@ -259,20 +260,26 @@ async fn take_unique_key(
 
 /// Whether the job waits to be claimed, and then keeps it waiting until the end of the transaction.
 ///
-/// By then claims, promotions and freed slots have passed it by, whatever it waited for: all are told to
-/// look again.
+/// By then whatever it waited for has passed it by, a claim, its time or a slot, and is told to look again.
+/// No more than that: each look costs.
 async fn wait_with(tx: &mut Tx, holder: JobId) -> sqlx::Result<bool> {
     let waits = sqlx::query!(
-        r#"select tenant_id as "tenant: TenantId", lane, order_at, run_at, blocked_on from jobs
-           where id = $1 and state not in ('running', 'succeeded', 'failed', 'cancelled') for key share"#,
+        r#"select tenant_id as "tenant: TenantId", state as "state: State", lane, order_at, run_at, blocked_on
+           from jobs where id = $1 and state not in ('running', 'succeeded', 'failed', 'cancelled') for key share"#,
         holder.0,
     )
     .fetch_optional(tx.conn().await?)
     .await?;
     let Some(job) = waits else { return Ok(false) };
     let notices = tx.notices();
-    notices.claimable(Lane { name: job.lane, tenant: job.tenant }, job.order_at.to_jiff());
-    notices.due(job.run_at.to_jiff());
-    notices.unblock.extend(job.blocked_on);
+    // An event wakes a parked one all the same.
+    if matches!(job.state, State::Queued | State::Parked) {
+        notices.claimable(Lane { name: job.lane, tenant: job.tenant }, job.order_at.to_jiff());
+    }
+    match job.state {
+        State::Queued => {}
+        State::Blocked => notices.unblock.extend(job.blocked_on),
+        _ => notices.due(job.run_at.to_jiff()),
+    }
     Ok(true)
 }

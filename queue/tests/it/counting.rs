@@ -1,14 +1,16 @@
 //! Depths, ages and statistics.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use streamspace_common::{BootId, TenantId};
+use serde::{Deserialize, Serialize};
+use streamspace_common::{Actor, BootId, TenantId, telemetry};
 use streamspace_queue::{
-    Options, depth,
+    Attempt, Backoff, Done, Failure, Job, Options, Registry, Request, control, depth,
     inspect::{self, Scope},
 };
+use streamspace_testkit::eventually;
 
-use crate::bed::{Bed, What, act};
+use crate::bed::{Bed, SOON, What, act, effect, quick};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn depths_are_what_is_there() {
@@ -66,4 +68,103 @@ async fn one_counts_until_it_gives_up_or_falls_silent() {
     assert!(!depth::hold(&mut conn, depth::DUTY, second, lease).await.expect("asked"), "it was not its own");
     depth::release(&mut conn, depth::DUTY, first).await.expect("released");
     assert!(depth::hold(&mut conn, depth::DUTY, second, lease).await.expect("asked"));
+}
+
+/// Says one thing, and that it is done when it is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Counted {
+    Done,
+    Retry,
+    Permanent,
+    Snooze,
+    Park,
+    ParkLate,
+    Outage,
+    Linger,
+}
+
+impl Job for Counted {
+    const KIND: &'static str = "test.counted";
+    const QUEUE: &'static str = "test";
+    const BACKOFF: Backoff = Backoff { first: Duration::from_millis(5), cap: Duration::from_millis(20) };
+    type Ctx = ();
+
+    async fn run(self, (): &(), attempt: &Attempt) -> Result<Done, Failure> {
+        if attempt.checkpoint::<bool>().is_some() {
+            return Ok(Done::nothing());
+        }
+        attempt.set_checkpoint(true).await?;
+        effect(attempt, "start").await?;
+        match self {
+            Self::Done => Ok(Done::nothing()),
+            Self::Retry => Err(Failure::retry("again")),
+            Self::Permanent => Err(Failure::permanent("never")),
+            Self::Snooze => Err(Failure::Snooze(Duration::from_millis(5))),
+            Self::Park => Err(Failure::Park { event: "e".into(), timeout: Duration::from_millis(20) }),
+            Self::ParkLate => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Err(Failure::Park { event: "e".into(), timeout: Duration::from_secs(60) })
+            }
+            Self::Outage => Err(Failure::Outage),
+            Self::Linger => {
+                attempt.cancel.cancelled().await;
+                Err(Failure::Cancelled)
+            }
+        }
+    }
+}
+
+/// Ends of attempts, by what became of their jobs.
+fn ends() -> BTreeMap<String, u64> {
+    let text = telemetry::metrics().render();
+    let of_kind = text.lines().filter_map(|line| line.strip_prefix("streamspace_jobs_total{"));
+    let of_kind = of_kind.filter(|line| line.contains(r#"kind="test.counted""#));
+    let end = |line: &str| {
+        let (_, outcome) = line.split_once(r#"outcome=""#)?;
+        let (outcome, number) = outcome.split_once('"')?;
+        Some((outcome.to_owned(), number.rsplit(' ').next()?.parse().ok()?))
+    };
+    of_kind.filter_map(end).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_are_counted_as_what_became_of_the_job() {
+    let _ = telemetry::metrics();
+    let bed = Bed::new().await;
+    let once = Options { max_attempts: Some(1), ..Options::default() };
+    let outage = bed.enqueue_with(Counted::Outage, once).await.id;
+    // One more is too many.
+    bed.execute(
+        "update jobs set errors = (select jsonb_agg(jsonb_build_object('kind', 'outage')) from generate_series(1, 10))",
+    )
+    .await;
+    let worker = bed.worker_of(bed.queue.clone(), Registry::new().register::<Counted>(Arc::new(())), quick());
+    bed.becomes(outage, "failed").await;
+    for (job, state) in [
+        (Counted::Done, "succeeded"),
+        (Counted::Retry, "succeeded"),
+        (Counted::Permanent, "failed"),
+        (Counted::Snooze, "succeeded"),
+        (Counted::Park, "succeeded"),
+    ] {
+        let id = bed.enqueue(job).await;
+        bed.becomes(id, state).await;
+    }
+    // The last is cancelled while it parks.
+    for job in [Counted::Linger, Counted::ParkLate] {
+        let id = bed.enqueue(job).await;
+        eventually(SOON, "it has begun", async || (!bed.effects(id).await.is_empty()).then_some(())).await;
+        let mut tx = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+        control::cancel(&mut tx, Scope::Tenant(bed.tenant), id).await.expect("cancelled");
+        if job == Counted::ParkLate {
+            bed.sees_waiting("%insert into job_events%").await;
+        }
+        tx.commit().await.expect("committed");
+        bed.becomes(id, "cancelled").await;
+    }
+    let expected =
+        [("cancelled", 2), ("failed", 2), ("parked", 1), ("retried", 1), ("snoozed", 1), ("succeeded", 4)];
+    let expected: BTreeMap<_, _> = expected.map(|(outcome, number)| (outcome.to_owned(), number)).into();
+    eventually(SOON, format!("{expected:?} are counted"), async || (ends() == expected).then_some(())).await;
+    worker.stop().await;
 }

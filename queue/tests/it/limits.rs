@@ -78,6 +78,65 @@ async fn a_tenants_own_limit_closes_the_queue_to_no_other() {
     worker.stop().await;
 }
 
+/// The limit is met again each time that the other's turn comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_backlog_keeps_another_tenant_from_a_limited_queue() {
+    let bed = Bed::new().await;
+    bed.execute(
+        "insert into queue_controls (queue, tenant_id, max_running, updated_at)
+         values ('test', '00000000-0000-0000-0000-000000000001', 1, now())",
+    )
+    .await;
+    let first = bed.enqueue(act(What::Wait(50))).await;
+    for _ in 0..29 {
+        bed.enqueue(act(What::Wait(50))).await;
+    }
+    let worker = bed.worker_with(WorkerOptions { concurrency: 3, ..quick() });
+    eventually(Duration::from_secs(5), "the first runs", async || {
+        (!bed.effects(first).await.is_empty()).then_some(())
+    })
+    .await;
+    let other = bed.enqueue_as(TenantId::new(), act(What::Nothing), Options::default()).await.id;
+    eventually(Duration::from_secs(15), "all are done", async || {
+        (bed.number(DONE).await == 31).then_some(())
+    })
+    .await;
+    let after: i64 = sqlx::query_scalar(
+        "select count(*) from jobs j join jobs o on o.id = $1 where j.finished_at > o.finished_at",
+    )
+    .bind(other.0)
+    .fetch_one(bed.queue.db().pool())
+    .await
+    .expect("read");
+    assert!(after > 0, "the other's came last");
+    worker.stop().await;
+}
+
+/// It keeps its place at the front, but not the others behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_at_its_own_limit_holds_up_nobody() {
+    let bed = Bed::new().await;
+    bed.execute(
+        "insert into queue_controls (queue, tenant_id, max_running, updated_at)
+         values ('test', '00000000-0000-0000-0000-000000000001', 50, now())",
+    )
+    .await;
+    limit_tenant(&bed, "max_running) select 'test', id, now(), 1 from t").await;
+    let (first, other) = (bed.enqueue(act(What::Wait(1_800))).await, TenantId::new());
+    bed.enqueue(act(What::Nothing)).await;
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        others.push(bed.enqueue_as(other, act(What::Nothing), Options::default()).await.id);
+    }
+    // Besides the job that runs and the place that is kept, room for one.
+    let worker = bed.worker_with(WorkerOptions { concurrency: 3, ..quick() });
+    for id in others {
+        bed.becomes(id, "succeeded").await;
+    }
+    assert_eq!(bed.state(first).await, "running");
+    worker.stop().await;
+}
+
 /// Whose turn it is may have nothing any more: cancels tell no lane. The place goes to the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_lanes_without_jobs_are_offered_goes_to_one_with() {

@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde_json::json;
 use streamspace_common::{Actor, JobId};
 use streamspace_queue::{
-    Options, Registry, Release, Request, Tx, WorkerOptions,
+    Options, Registry, Release, Request, Tx,
     control::{self, ControlError},
     enqueue,
     inspect::Scope,
     notice::Lane,
 };
 use streamspace_testkit::eventually;
+use tokio::task::JoinHandle;
 
 use crate::bed::{Act, Bed, SOON, What, act, quick};
 
@@ -44,6 +45,15 @@ async fn cancel(bed: &Bed, id: JobId) -> Tx {
     let mut tx = begin(bed);
     control::cancel(&mut tx, Scope::Tenant(bed.tenant), id).await.expect("cancelled");
     tx
+}
+
+/// In a transaction of its own.
+fn retry(bed: &Bed, id: JobId) -> JoinHandle<Result<(), ControlError>> {
+    let (mut tx, scope) = (begin(bed), Scope::Tenant(bed.tenant));
+    tokio::spawn(async move {
+        control::retry(&mut tx, scope, id).await?;
+        Ok(tx.commit().await?)
+    })
 }
 
 async fn has_begun(bed: &Bed, id: JobId) {
@@ -93,8 +103,7 @@ async fn a_park_waits_for_nobody_who_takes_over_a_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kind_that_nobody_knows_fails_while_its_key_is_taken_over() {
     let bed = Bed::new().await;
-    let options = WorkerOptions { unknown_after: Duration::from_secs(2), ..quick() };
-    let worker = bed.worker_of(bed.queue.clone(), Registry::new(), options);
+    let worker = bed.worker_of(bed.queue.clone(), Registry::new(), quick());
     let newer = bed.another_queue(Release(2));
     let mut tx = newer.begin(Actor::system(bed.tenant), Request::default());
     let job = enqueue(&mut tx, expired(What::Nothing)).await.expect("enqueued").id;
@@ -104,6 +113,8 @@ async fn a_kind_that_nobody_knows_fails_while_its_key_is_taken_over() {
     })
     .await;
     let _open = take_over(&bed, expired(What::Nothing)).await;
+    // Not before: its key would be gone by then.
+    bed.execute("update jobs set unknown_since = unknown_since - interval '2 days'").await;
     bed.becomes(job, "failed").await;
     worker.stop().await;
 }
@@ -162,6 +173,86 @@ async fn whoever_kept_a_job_waiting_tells_of_all_that_it_may_have_missed() {
     worker.stop().await;
 }
 
+/// What does not wait is not told of: each look costs, and duplicates are many.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_tells_of_no_more_than_its_job_may_have_missed() {
+    let bed = Bed::new().await;
+    bed.slot_being_taken().await.commit().await.expect("taken");
+    let queued = while_waiting(What::Nothing);
+    let scheduled = Act { unique: Some("s".into()), ..queued.clone() };
+    let blocked = Act { unique: Some("b".into()), slots: vec![("k".into(), 1)], ..queued.clone() };
+    let later = Options { delay: Some(Duration::from_secs(60)), ..Options::default() };
+    bed.enqueue_with(scheduled.clone(), later).await;
+    let mut open = begin(&bed);
+    let mut told = Vec::new();
+    for (job, state) in [(queued, "queued"), (scheduled, "scheduled"), (blocked, "blocked")] {
+        if state != "scheduled" {
+            bed.enqueue(job.clone()).await;
+        }
+        let again = enqueue(&mut open, job).await.expect("enqueued");
+        assert!(again.duplicate);
+        assert_eq!(bed.state(again.id).await, state);
+        let notices = std::mem::take(open.notices());
+        told.push((notices.claimable.len(), usize::from(notices.due.is_some()), notices.unblock.len()));
+    }
+    assert_eq!(told, [(1, 0, 0), (0, 1, 0), (0, 0, 1)]);
+}
+
+/// Cancelled while another one was taking its key over, and did not: the key is still its own.
+async fn over_but_with_its_key(bed: &Bed) -> JobId {
+    let job = bed.enqueue(expired(What::Nothing)).await;
+    let open = take_over(bed, expired(What::Nothing)).await;
+    cancel(bed, job).await.commit().await.expect("committed");
+    open.rollback().await.expect("rolled back");
+    assert_eq!(bed.number(KEYS).await, 1);
+    job
+}
+
+fn unfinished(what: What) -> Act {
+    Act { unique: Some("u".into()), ..act(what) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_has_its_key_only_if_whoever_takes_it_over_gives_it_up() {
+    for taken in [true, false] {
+        let bed = Bed::new().await;
+        let job = over_but_with_its_key(&bed).await;
+        let open = take_over(&bed, unfinished(What::Nothing)).await;
+        let retrying = retry(&bed, job);
+        bed.sees_waiting("%job_keys%").await;
+        if taken {
+            open.commit().await.expect("committed");
+        } else {
+            open.rollback().await.expect("rolled back");
+        }
+        let retried = retrying.await.expect("no panic");
+        match retried {
+            Err(ControlError::KeyHeld { holder: Some(holder) }) => assert!(taken && holder != job),
+            Ok(()) => assert!(!taken),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(bed.state(job).await, if taken { "cancelled" } else { "queued" });
+        assert_eq!(bed.number("select count(*) from jobs where state = 'queued'").await, 1);
+        assert_eq!(bed.number(KEYS).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_retries_that_overlap_one_has_the_key() {
+    let bed = Bed::new().await;
+    let other = bed.enqueue(unfinished(What::Nothing)).await;
+    cancel(&bed, other).await.commit().await.expect("committed");
+    let job = over_but_with_its_key(&bed).await;
+    let mut open = begin(&bed);
+    control::retry(&mut open, Scope::Tenant(bed.tenant), other).await.expect("retried");
+    let retrying = retry(&bed, job);
+    bed.sees_waiting("%job_keys%").await;
+    open.commit().await.expect("committed");
+    let refused = retrying.await.expect("no panic");
+    assert!(matches!(refused, Err(ControlError::KeyHeld { holder: Some(id) }) if id == other), "{refused:?}");
+    assert_eq!(bed.state(job).await, "cancelled");
+}
+
 /// The job that holds the key runs, so the key is anybody's: another one gets it between the moment at
 /// which the retry finds it free and the one at which it locks it.
 #[tokio::test(flavor = "multi_thread")]
@@ -188,11 +279,7 @@ async fn a_retry_takes_no_key_from_a_job_that_has_just_got_it() {
     .await;
     let mut pausing = bed.queue.db().begin().await.expect("a transaction");
     sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *pausing).await.expect("locked");
-    let retrying = tokio::spawn({
-        let mut tx = begin(&bed);
-        let scope = Scope::Tenant(bed.tenant);
-        async move { control::retry(&mut tx, scope, failed).await }
-    });
+    let retrying = retry(&bed, failed);
     bed.sees_waiting("%left join jobs holder%").await;
     let later = Options { delay: Some(Duration::from_secs(60)), ..Options::default() };
     let next = bed.enqueue_with(while_waiting(What::Nothing), later).await;
