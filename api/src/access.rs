@@ -18,6 +18,7 @@ use crate::{
     browser,
     caller::Caller,
     limit::Subject,
+    pages,
     problem::ApiError,
     request::{self, Asked},
     state::Api,
@@ -31,6 +32,9 @@ pub struct Operation {
     pub access: Access,
     /// It stays open, or waits as long as it is asked to, and a ticket opens it.
     pub streams: bool,
+    /// A person's browser goes there: one that nobody is signed in at is shown where to sign in, in a
+    /// refusal's place.
+    pub page: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +57,7 @@ const fn needs(
     area: Option<&'static str>,
     permission: Permission,
 ) -> Operation {
-    Operation { method, path, access: Access::Needs { permission, area }, streams: false }
+    Operation { method, path, access: Access::Needs { permission, area }, streams: false, page: false }
 }
 
 const fn jobs(method: &'static str, path: &'static str, permission: Permission) -> Operation {
@@ -81,7 +85,7 @@ const fn public(path: &'static str) -> Operation {
 }
 
 const fn open(method: &'static str, path: &'static str) -> Operation {
-    Operation { method, path, access: Access::Public, streams: false }
+    Operation { method, path, access: Access::Public, streams: false, page: false }
 }
 
 const fn unlimited(path: &'static str) -> Operation {
@@ -90,6 +94,10 @@ const fn unlimited(path: &'static str) -> Operation {
 
 const fn stream(path: &'static str, area: &'static str, permission: Permission) -> Operation {
     Operation { streams: true, ..needs("GET", path, Some(area), permission) }
+}
+
+const fn page(path: &'static str, permission: Permission) -> Operation {
+    Operation { page: true, ..auth("GET", path, permission) }
 }
 
 /// Every operation there is. One that is missing here is closed to everybody.
@@ -116,6 +124,9 @@ pub const OPERATIONS: &[Operation] = &[
     auth("POST", "/api/v1/auth/oidc/providers", Permission::IdentityProvidersManage),
     auth("PUT", "/api/v1/auth/oidc/providers/{id}", Permission::IdentityProvidersManage),
     auth("DELETE", "/api/v1/auth/oidc/providers/{id}", Permission::IdentityProvidersManage),
+    open("POST", "/api/v1/auth/register/tenant"),
+    page("/api/v1/auth/cli/authorize", Permission::ProfileOwn),
+    open("POST", "/api/v1/auth/cli/token"),
     auth("POST", "/api/v1/auth/logout", Permission::ProfileOwn),
     auth("GET", "/api/v1/auth/profile", Permission::ProfileOwn),
     auth("PUT", "/api/v1/auth/profile", Permission::ProfileOwn),
@@ -130,6 +141,7 @@ pub const OPERATIONS: &[Operation] = &[
     auth("GET", "/api/v1/auth/users", Permission::UsersManage),
     auth("GET", "/api/v1/auth/users/{id}", Permission::UsersManage),
     auth("PATCH", "/api/v1/auth/users/{id}", Permission::UsersManage),
+    auth("DELETE", "/api/v1/auth/users/{id}", Permission::UsersManage),
     needs("GET", "/api/v1/auth/tenant/profile", Some("tenant"), Permission::TenantRead),
     needs("PUT", "/api/v1/auth/tenant/profile", Some("tenant"), Permission::TenantWrite),
     jobs("GET", "/api/v1/jobs", Permission::JobsRead),
@@ -225,6 +237,14 @@ pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> R
         Ok(checked) => checked,
         // There is nothing, or not with this method, for strangers too: the fallback says so.
         Err(_) if operation.is_none() => return next.run(request).await,
+        // The operation stays closed: this page is the same for everybody and tells nothing. Whoever
+        // signs in by it comes again, and passes here.
+        Err(refused)
+            if operation.is_some_and(|operation| operation.page)
+                && pages::helps(request.headers(), &refused) =>
+        {
+            return pages::sign_in();
+        }
         Err(refused) => return refused.into_response(),
     };
     let asked = Asked { tenant: checked.actor.tenant, user: checked.actor.user, key: checked.key() };

@@ -64,6 +64,12 @@ fn is_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
+/// Whether a browser was sent to this address by one of our own pages, or by a program that is none: for
+/// what a page elsewhere must not send it to. Any page can write an address; none can write this header.
+pub(crate) fn is_own_page(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin")
+}
+
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }

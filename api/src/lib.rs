@@ -21,6 +21,7 @@ pub mod idempotency;
 pub mod limit;
 pub mod openapi;
 pub mod page;
+mod pages;
 mod permissions;
 pub mod problem;
 pub mod request;

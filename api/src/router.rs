@@ -32,7 +32,9 @@ pub(crate) fn operations() -> OpenApiRouter<Api> {
         .merge(routes::oidc::router())
         .merge(routes::mfa::router())
         .merge(routes::links::router())
+        .merge(routes::cli_sign_in::router())
         .merge(routes::users::router())
+        .merge(routes::registration::router())
         .merge(routes::tenant::router())
 }
 

@@ -11,6 +11,7 @@ use streamspace_domain::{
     callers::Callers,
     links::Links,
     oidc::{IdentityProviders, Oidc},
+    registration::Registrations,
     settings,
     sign_in::SignIns,
 };
@@ -54,6 +55,7 @@ pub struct Inner {
     pub(crate) sign_ins: SignIns,
     pub(crate) oidc: Oidc,
     pub(crate) links: Links,
+    pub(crate) registrations: Registrations,
     pub(crate) used: Used,
     pub(crate) site: Site,
     pub(crate) limits: Arc<Limits>,
@@ -91,6 +93,7 @@ impl Api {
         Self(Arc::new(Inner {
             links: Links::new(queue.clone(), sign_ins.clone()),
             watcher: Watcher::start(queue.clone(), callers.clone(), stop.clone()),
+            registrations: Registrations::new(queue.clone(), sign_ins.clone(), config),
             registry,
             schedules,
             queue,

@@ -56,7 +56,7 @@ impl Site {
     }
 
     /// The same with another header that says who asks, or without any.
-    pub fn as_who(self, header: Option<(&'static str, Arc<str>)>) -> Self {
+    pub fn asked_by(self, header: Option<(&'static str, Arc<str>)>) -> Self {
         Self { header, ..self }
     }
 

@@ -68,7 +68,7 @@ impl Cli {
             Command::Migrate(command) => done(command.run().await),
             Command::Config(command) => done(command.run()),
             Command::Doctor(command) => done(command.run().await),
-            Command::Admin(command) => done(command.run().await),
+            Command::Admin(command) => done(command.run().await).or_else(client::advise),
             Command::Client(command) => command.run().await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();

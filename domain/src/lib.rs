@@ -14,6 +14,8 @@ pub mod links;
 pub mod mail;
 pub mod oidc;
 mod opaque;
+mod pace;
+pub mod registration;
 pub mod registry;
 pub mod settings;
 pub mod sign_in;

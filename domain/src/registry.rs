@@ -28,6 +28,8 @@ pub fn registry(ports: &Ports) -> Registry {
     let mail = Arc::new(ports.mail.clone());
     Registry::new()
         .register::<audit_jobs::Seal>(Arc::new(ports.audit))
+        .register::<identity::DeleteTenant>(Arc::new(()))
+        .register::<identity::DeleteUser>(Arc::new(()))
         .register::<identity::Expire>(Arc::new(()))
         .register::<jobs::Change>(Arc::new(()))
         .register::<jobs::Prune>(Arc::new(ports.retention))

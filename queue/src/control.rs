@@ -72,7 +72,7 @@ async fn cancel_children(tx: &mut Tx, parent: JobId) -> Result<(), ControlError>
 }
 
 /// Cancels those of the jobs that are not over; answers how many.
-async fn cancel_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u64> {
+pub(crate) async fn cancel_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u64> {
     let (tenant, user, creator) = scope.columns();
     let rows = sqlx::query!(
         r#"with target as materialized (

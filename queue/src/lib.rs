@@ -14,7 +14,8 @@
 //! 7. `engine` — the loops of a worker process: fetch, execute, acknowledge, beat, promote, pulse.
 //!
 //! 8. [`batch`] — work over many items; [`schedule`] — work at set times; [`retention`] — what goes.
-//! 9. [`inspect`], [`control`], [`queues`], [`workers`], [`depth`] — what operators see and do.
+//! 9. [`inspect`], [`control`], [`queues`], [`workers`], [`depth`] — what operators see and do; [`tenants`] —
+//!    when a tenant is suspended or goes.
 //!
 //! What holds it together: **the fence**. Claiming a job raises its fence, and so does every end of
 //! an attempt, be it an acknowledgement, a rescue or a hand-back. So an attempt owns its job exactly
@@ -53,6 +54,7 @@ pub mod retention;
 pub mod schedule;
 pub mod schema;
 mod settle;
+pub mod tenants;
 pub mod tx;
 mod wire;
 pub mod workers;

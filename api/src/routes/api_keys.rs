@@ -117,7 +117,7 @@ impl Validate for ApiKeyBody {
 
 /// A key with its secret, which is shown this once.
 #[derive(Serialize, ToSchema)]
-struct NewKey {
+pub(crate) struct NewKey {
     /// To be sent as `X-API-Key` or as a bearer token.
     #[schema(example = "sk_…")]
     key: String,
@@ -125,11 +125,16 @@ struct NewKey {
     about: ApiKey,
 }
 
+impl NewKey {
+    pub(crate) fn new(key: api_keys::ApiKey, secret: &Secret<String>) -> Self {
+        Self { key: secret.expose().clone(), about: key.into() }
+    }
+}
+
 /// Not answered again under the same Idempotency-Key.
 fn told_once(status: StatusCode, key: api_keys::ApiKey, secret: &Secret<String>) -> Response {
     let location = format!("/api/v1/api-keys/{}", key.id);
-    let answer = NewKey { key: secret.expose().clone(), about: key.into() };
-    let mut answer = (status, Json(answer)).into_response();
+    let mut answer = (status, Json(NewKey::new(key, secret))).into_response();
     if status == StatusCode::CREATED
         && let Ok(location) = location.parse()
     {

@@ -127,31 +127,45 @@ impl From<Challenge> for MfaRequired {
 #[serde(untagged)]
 #[expect(dead_code, reason = "describes the two answers")]
 enum LoginAnswer {
-    SignedIn(SignedIn),
+    SignedIn(Box<SignedIn>),
     MfaRequired(MfaRequired),
 }
 
-/// Whoever is in now, with what they show from now on.
-pub(crate) fn signed_in(api: &Api, status: StatusCode, welcome: Welcome) -> Response {
-    let Welcome { user, tenant, pass } = welcome;
-    let (tokens, cookie) = match pass {
-        Pass::Tokens { access, refresh } => (Some((access, refresh)), None),
-        Pass::Cookie(secret) => (None, Some(browser::remember(&secret))),
-    };
-    let lifetime = if tokens.is_some() { api.sign_ins.tokens().lifetime() } else { api.sign_ins.lifetime() };
-    let body = SignedIn {
-        token_type: tokens.is_some().then_some("Bearer"),
-        access_token: tokens.as_ref().map(|(access, _)| access.expose().clone()),
-        refresh_token: tokens.as_ref().map(|(_, refresh)| refresh.expose().clone()),
-        expires_in: lifetime.as_secs(),
-        user: user.into(),
-        tenant: tenant.into(),
-    };
-    let mut answer = (status, Json(body)).into_response();
+impl SignedIn {
+    /// With a browser's cookie, to be [`remembered`].
+    pub(crate) fn new(api: &Api, welcome: Welcome) -> (Self, Option<HeaderValue>) {
+        let Welcome { user, tenant, pass } = welcome;
+        let (tokens, cookie) = match pass {
+            Pass::Tokens { access, refresh } => (Some((access, refresh)), None),
+            Pass::Cookie(secret) => (None, Some(browser::remember(&secret))),
+        };
+        let lifetime =
+            if tokens.is_some() { api.sign_ins.tokens().lifetime() } else { api.sign_ins.lifetime() };
+        let signed_in = Self {
+            token_type: tokens.is_some().then_some("Bearer"),
+            access_token: tokens.as_ref().map(|(access, _)| access.expose().clone()),
+            refresh_token: tokens.as_ref().map(|(_, refresh)| refresh.expose().clone()),
+            expires_in: lifetime.as_secs(),
+            user: user.into(),
+            tenant: tenant.into(),
+        };
+        (signed_in, cookie)
+    }
+}
+
+/// An answer that brings a browser its cookie.
+pub(crate) fn remembered(answer: impl IntoResponse, cookie: Option<HeaderValue>) -> Response {
+    let mut answer = answer.into_response();
     if let Some(cookie) = cookie {
         answer.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     answer
+}
+
+/// Whoever is in now, with what they show from now on.
+pub(crate) fn signed_in(api: &Api, status: StatusCode, welcome: Welcome) -> Response {
+    let (signed_in, cookie) = SignedIn::new(api, welcome);
+    remembered((status, Json(signed_in)), cookie)
 }
 
 /// Errors of signing in that have a name of their own.

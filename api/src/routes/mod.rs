@@ -4,12 +4,14 @@
 pub mod api_keys;
 pub mod audit;
 pub mod auth;
+pub mod cli_sign_in;
 pub mod health;
 pub mod jobs;
 pub mod links;
 pub mod mfa;
 pub mod oidc;
 pub mod queues;
+pub mod registration;
 pub mod schedules;
 pub mod settings;
 pub mod streams;

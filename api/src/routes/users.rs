@@ -5,13 +5,14 @@ use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use streamspace_common::{Secret, UserId};
 use streamspace_domain::{
-    identity::{self, ChangeUser, NewUser, Permission, UserFilter},
+    identity::{self, ChangeUser, Estate, NewUser, Permission, UserFilter},
     links::NewInvitation,
 };
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
-use super::{auth::check_chosen, links::answer_invited};
+use super::{accepted, auth::check_chosen, links::answer_invited};
 use crate::{
     caller::Caller,
     extract::{ApiTx, Faults, Id, Query, Valid, Validate},
@@ -26,6 +27,7 @@ pub fn router() -> OpenApiRouter<Api> {
         .routes(routes!(list_users))
         .routes(routes!(create_user))
         .routes(routes!(get_user, change_user))
+        .routes(routes!(delete_user))
         .routes(routes!(get_profile, change_profile))
 }
 
@@ -224,6 +226,73 @@ async fn change_user(
     };
     let user = identity::change_user(&mut tx, id, change).await?;
     let answer = tx.commit(Json(User::from(user))).await;
+    api.callers.forget(|checked| checked.actor.user == Some(id));
+    answer
+}
+
+/// What becomes of what the person owns: one of the two.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+struct DeleteUserQuery {
+    /// Somebody of the tenant gets it.
+    transfer_to: Option<Uuid>,
+    /// `true`: it is deleted too.
+    purge: Option<bool>,
+}
+
+impl DeleteUserQuery {
+    fn estate(&self) -> Result<Estate, &'static str> {
+        match (self.transfer_to, self.purge) {
+            (Some(heir), None | Some(false)) => Ok(Estate::TransferTo(heir.into())),
+            (None, Some(true)) => Ok(Estate::Purge),
+            (Some(_), Some(true)) => Err("what is transferred is not purged: one of transferTo and purge"),
+            (None, None | Some(false)) => {
+                Err("say what becomes of what this person owns: transferTo a person, or purge=true")
+            }
+        }
+    }
+}
+
+impl Validate for DeleteUserQuery {
+    fn validate(&self, faults: &mut Faults) {
+        if let Err(fault) = self.estate() {
+            faults.add("transferTo", fault);
+        }
+    }
+}
+
+/// A person who is disabled, and the job that deletes them.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Leaving {
+    #[serde(flatten)]
+    user: User,
+    job_id: Uuid,
+}
+
+/// Deletes a person
+///
+/// They are disabled at once; a job hands over or deletes what they own, and deletes them. Until it has,
+/// it can be cancelled and they be let in again. Teams whose last owner they are and their schedules go to
+/// `transferTo`; with `purge` the schedules are deleted, and a team goes to the next of its members, or
+/// with the last one. What they did stays in the audit under their id.
+///
+/// Admins and owners are deleted by owners, or delete themselves. The last owner stays. Asked for again,
+/// the answer names the same job.
+#[utoipa::path(
+    delete, path = "/api/v1/auth/users/{id}", tag = "auth", params(("id" = Uuid, Path), DeleteUserQuery),
+    responses((status = 202, body = Leaving, headers(("Location" = String, description = "Of the job"))))
+)]
+async fn delete_user(
+    State(api): State<Api>,
+    mut tx: ApiTx,
+    Id(id): Id<UserId>,
+    Query(query): Query<DeleteUserQuery>,
+) -> Result<Response, ApiError> {
+    let estate = query.estate().map_err(|fault| ApiError::invalid_field("transferTo", fault))?;
+    let (user, job) = identity::delete_user(&mut tx, id, estate).await?;
+    let answer = tx.commit(accepted(job.0, Leaving { user: user.into(), job_id: job.0 })).await;
     api.callers.forget(|checked| checked.actor.user == Some(id));
     answer
 }

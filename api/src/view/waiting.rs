@@ -22,7 +22,7 @@ pub struct Waiting {
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reason {
-    /// `queue_paused`, `concurrency_key`, `rate_limit`, `max_running`, `run_at`, `event`,
+    /// `tenant_suspended`, `queue_paused`, `concurrency_key`, `rate_limit`, `max_running`, `run_at`, `event`,
     /// `no_worker` or `unknown_kind`.
     #[schema(example = "concurrency_key")]
     pub reason: &'static str,
@@ -51,6 +51,7 @@ impl From<inspect::Reason> for Reason {
         use inspect::Reason as Why;
         let whose = |everyone: bool| if everyone { "" } else { " for this tenant" };
         let (reason, detail, held_by) = match reason {
+            Why::TenantSuspended => ("tenant_suspended", "its tenant is suspended".to_owned(), vec![]),
             Why::QueuePaused { everyone } => {
                 ("queue_paused", format!("its queue is paused{}", whose(everyone)), vec![])
             }

@@ -10,6 +10,10 @@ use streamspace_testkit::eventually;
 
 use crate::app::{Answer, App, Person, any_id, key_of};
 
+/// What a program asks for, in whole.
+const AUTHORIZE: &str = "/cli/authorize?redirect_uri=http://127.0.0.1:1234/&state=walked&code_challenge_method=S256\
+                         &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
 pub struct Operation {
     pub method: Method,
     pub path: String,
@@ -50,7 +54,11 @@ impl Operation {
             Some("api-keys") => ours.key.clone(),
             _ => any_id().to_string(),
         };
-        self.path
+        let query = match (self.method.as_str(), self.path.as_str()) {
+            ("DELETE", "/api/v1/auth/users/{id}") => "?purge=true",
+            _ => "",
+        };
+        format!("{}{query}", self.path)
             .replace("{id}", &id)
             .replace("{teamId}", &id)
             .replace("{userId}", &ours.owner)
@@ -59,6 +67,7 @@ impl Operation {
             .replace("{provider}", "no-such-provider")
             .replace("{name}", "tests")
             .replace("{token}", "ml_walked")
+            .replace("/cli/authorize", AUTHORIZE)
     }
 
     pub fn body(&self) -> Option<Value> {
@@ -79,8 +88,15 @@ impl Operation {
             "LoginMfaBody" => json!({ "challenge": "sc_walked", "code": "123456" }),
             "VerifyMfaBody" | "DisableMfaBody" => json!({ "code": "123456" }),
             "RefreshBody" => json!({ "refreshToken": "rt_walked" }),
+            "CliTokenBody" => json!({
+                "code": "cc_walked", "codeVerifier": "w".repeat(43), "redirectUri": "http://127.0.0.1:1234/",
+            }),
             "ChangePasswordBody" => json!({
                 "currentPassword": "walked", "password": "walked through", "passwordConfirmation": "walked through",
+            }),
+            "RegisterTenantBody" => json!({
+                "tenantName": "Walked", "contactEmail": "walked@example.org", "email": "walked@example.org",
+                "name": "Walked", "password": "walked through", "passwordConfirmation": "walked through",
             }),
             "CreateUserBody" => json!({
                 "email": "walked@example.org", "name": "Walked", "role": "user",
@@ -189,7 +205,7 @@ async fn nobody_gets_in_but_where_everybody_may() {
             }
             // Strangers are refused there for what they send.
             Access::Public if operation.method == Method::POST => {
-                assert!(matches!(answer.status, 401 | 404), "{}: {}", operation.path, answer.text);
+                assert!(matches!(answer.status, 401 | 403 | 404), "{}: {}", operation.path, answer.text);
             }
             // Browsers on their way, which nobody has sent.
             Access::Public if operation.path.contains("{provider}") => {

@@ -93,7 +93,9 @@ impl App {
         let stop = CancellationToken::new();
         let master = MasterKeys::generate();
         let address = serve(&config, queue.clone(), master.clone(), stop.clone()).await;
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+        // Where somebody is sent is the answer that tests look at.
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let client = client.timeout(Duration::from_secs(60)).build().unwrap();
         Self { _database: database, queue, address, client, stop, config, master, ours, theirs, platform }
     }
 

@@ -1,11 +1,13 @@
 //! The API, served for real on loopback over a private PostgreSQL.
 #![expect(clippy::unwrap_used, reason = "a failed test is what a panic is here")]
+#![expect(clippy::print_stdout, reason = "figures, and seeds that repeat a run")]
 
 mod app;
 mod audit;
 
 mod access;
 mod api_keys;
+mod cli_sign_in;
 mod cors;
 mod document;
 mod edges;
@@ -19,6 +21,8 @@ mod mfa;
 mod oidc;
 mod oidc_lies;
 mod oidc_providers;
+mod people;
+mod registration;
 mod secrets;
 mod settings;
 mod sign_in;

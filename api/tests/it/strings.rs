@@ -8,7 +8,7 @@ use crate::{
     app::{Answer, App},
 };
 
-const STRINGS: [&str; 12] = [
+pub const STRINGS: [&str; 12] = [
     "'; drop table jobs; --",
     "\" or 1=1",
     "$1 %s {} ${x} \\",

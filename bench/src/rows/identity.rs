@@ -66,9 +66,9 @@ async fn callers(postgres: &Postgres, turn: Turn) -> Result<Vec<Row>> {
     let key: Arc<str> = keys[0].clone().into();
     let site = Site::new(&stage, &api, &paths, &key).expecting(StatusCode::NOT_FOUND);
     let sites = [
-        ("nobody", site.clone().as_who(None)),
+        ("nobody", site.clone().asked_by(None)),
         ("key", site.clone()),
-        ("token", site.as_who(Some(("authorization", token)))),
+        ("token", site.asked_by(Some(("authorization", token)))),
     ];
     let mut rounds = Rounds::new();
     for _ in 0..turn.rounds {

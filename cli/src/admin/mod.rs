@@ -7,6 +7,7 @@ mod keys;
 mod manifest;
 mod platform;
 mod restore;
+mod tenant_view;
 mod tenants;
 
 use anyhow::{Context, Result, bail};

@@ -5,15 +5,20 @@ use std::time::Duration;
 
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT},
     redirect::Policy,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
+use streamspace_common::Secret;
 use url::{Host, Url};
 use uuid::Uuid;
 
-use super::{error::Error, problem::Problem, server::Server};
+use super::{
+    error::Error,
+    problem::Problem,
+    server::{Pass, Server},
+};
 use crate::failure::Advice;
 
 /// How long a server may take for an answer that it need not wait for.
@@ -101,8 +106,29 @@ impl Api {
         Ok(Self { http: build_client(&server.url)?, server })
     }
 
+    /// For whoever is about to sign in.
+    pub fn of_nobody(url: Url) -> Result<Self, anyhow::Error> {
+        Self::new(Server { url, pass: Pass::Nobody })
+    }
+
     pub fn url(&self) -> &Url {
         &self.server.url
+    }
+
+    pub fn pass(&self) -> &Pass {
+        &self.server.pass
+    }
+
+    /// Where a call goes.
+    pub fn address(&self, call: &Call) -> Url {
+        let mut url = self.server.url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["api", "v1"]).extend(&call.path);
+        }
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&call.query);
+        }
+        url
     }
 
     /// Sends, and sends again what failed for a reason that passes.
@@ -124,8 +150,8 @@ impl Api {
     }
 
     pub async fn send_once<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
-        let request = self.request(call).timeout(call.timeout).header(ACCEPT, "application/json");
-        let response = self.accept(request.send().await).await?;
+        let json = |request: RequestBuilder| request.timeout(call.timeout).header(ACCEPT, "application/json");
+        let response = self.begin(call, json).await?;
         let text = response.text().await.map_err(|error| Error::of_transport(error, self.url()))?;
         // 204 has no body; whoever asks for one gets a null.
         let text = if text.is_empty() { "null" } else { &text };
@@ -134,16 +160,20 @@ impl Api {
 
     /// Starts a stream of server-sent events.
     pub async fn stream(&self, call: &Call, last_event_id: Option<&str>) -> Result<Response, Error> {
-        let mut request = self.request(call).header(ACCEPT, "text/event-stream");
-        if let Some(id) = last_event_id.and_then(|id| HeaderValue::from_str(id).ok()) {
-            request = request.header("last-event-id", id);
-        }
-        self.accept(request.send().await).await
+        let last_event_id = last_event_id.and_then(|id| HeaderValue::from_str(id).ok());
+        let events = |request: RequestBuilder| {
+            let request = request.header(ACCEPT, "text/event-stream");
+            match &last_event_id {
+                Some(id) => request.header("last-event-id", id),
+                None => request,
+            }
+        };
+        self.begin(call, events).await
     }
 
     /// Starts an answer that may be long.
     pub async fn download(&self, call: &Call) -> Result<Response, Error> {
-        self.accept(self.request(call).send().await).await
+        self.begin(call, |request| request).await
     }
 
     pub async fn chunk(&self, answer: &mut Response) -> Result<Option<Vec<u8>>, Error> {
@@ -171,17 +201,42 @@ impl Api {
         }
     }
 
-    fn request(&self, call: &Call) -> RequestBuilder {
-        let mut url = self.server.url.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(["api", "v1"]).extend(&call.path);
+    /// Sends, as whoever this is. A sign-in whose token is not taken sends again with the next.
+    async fn begin(
+        &self,
+        call: &Call,
+        dress: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Error> {
+        let send = async |token: Option<&Secret<String>>| {
+            self.accept(dress(self.request(call, token)).send().await).await
+        };
+        let session = match &self.server.pass {
+            Pass::Nobody => return send(None).await,
+            Pass::Key { key, .. } => return send(Some(key)).await,
+            Pass::SignIn(session) => session,
+        };
+        // Boxed: renewing sends too, as nobody.
+        let token = Box::pin(session.token()).await?;
+        match send(Some(&token)).await {
+            Err(error) if error.is_unauthenticated() => {
+                let next = Box::pin(session.token_after(&token)).await?;
+                send(Some(&next)).await
+            }
+            answer => answer,
         }
-        let mut key = HeaderValue::try_from(format!("Bearer {}", self.server.key.expose()))
-            .unwrap_or(HeaderValue::from_static(""));
-        key.set_sensitive(true);
-        let mut request = self.http.request(call.method.clone(), url).header(AUTHORIZATION, key);
-        if !call.query.is_empty() {
-            request = request.query(&call.query);
+    }
+
+    fn request(&self, call: &Call, token: Option<&Secret<String>>) -> RequestBuilder {
+        let mut request = self.http.request(call.method.clone(), self.address(call));
+        match token {
+            Some(token) => {
+                let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose()))
+                    .unwrap_or(HeaderValue::from_static(""));
+                bearer.set_sensitive(true);
+                request = request.header(AUTHORIZATION, bearer);
+            }
+            // What a sign-in is called in the list of one's own.
+            None => request = request.header(USER_AGENT, device()),
         }
         if let Some(key) = &call.idempotency_key {
             request = request.header("idempotency-key", key);
@@ -218,7 +273,10 @@ impl Api {
             problem: Box::new(problem),
             is_ours,
             retry_after,
-            key: self.server.key_origin.clone(),
+            key: match &self.server.pass {
+                Pass::Key { origin, .. } => Some(origin.clone()),
+                Pass::Nobody | Pass::SignIn(_) => None,
+            },
         }
     }
 
@@ -227,12 +285,20 @@ impl Api {
     }
 }
 
+const AGENT: &str = concat!("streamspace-cli/", env!("CARGO_PKG_VERSION"));
+
+/// This command on this machine.
+fn device() -> HeaderValue {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    HeaderValue::try_from(format!("{AGENT} ({})", host.trim())).unwrap_or(HeaderValue::from_static(AGENT))
+}
+
 pub fn build_client(url: &Url) -> Result<reqwest::Client, anyhow::Error> {
     // reqwest is built without a cryptography provider of its own and panics when none is
     // installed. An error says that one is.
     rustls::crypto::ring::default_provider().install_default().ok();
     let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("streamspace-cli/", env!("CARGO_PKG_VERSION")))
+        .user_agent(AGENT)
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(SILENCE)
         // A redirect would take the key along to wherever it points.
@@ -280,13 +346,15 @@ mod tests {
 
     fn api(url: &str) -> Api {
         let url = parse_url(url).expect("valid");
-        Api::new(Server { url, key: "sk_x".into(), key_origin: KeyOrigin::Input }).expect("builds")
+        let pass = Pass::Key { key: "sk_x".into(), origin: KeyOrigin::Input };
+        Api::new(Server { url, pass }).expect("builds")
     }
 
     #[test]
     fn a_request_keeps_the_servers_path_and_escapes_ours() {
         let call = Call::get(["queues", "a/b ?"]).query("limit", Some(5)).query("cursor", None::<String>);
-        let request = api("https://example.com/space/").request(&call).build().expect("builds");
+        let request =
+            api("https://example.com/space/").request(&call, Some(&"sk_x".into())).build().expect("builds");
         assert_eq!(request.url().as_str(), "https://example.com/space/api/v1/queues/a%2Fb%20%3F?limit=5");
         assert_eq!(request.headers()[AUTHORIZATION], "Bearer sk_x");
         assert!(request.headers()[AUTHORIZATION].is_sensitive());
@@ -297,7 +365,7 @@ mod tests {
     fn a_post_carries_the_same_key_each_time_it_is_sent() {
         let (api, call) = (api("http://localhost:1"), Call::post(["jobs", "x", "cancel"]));
         let key = |call: &Call| {
-            api.request(call).build().expect("builds").headers()["idempotency-key"]
+            api.request(call, None).build().expect("builds").headers()["idempotency-key"]
                 .to_str()
                 .ok()
                 .map(str::to_owned)

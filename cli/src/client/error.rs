@@ -12,7 +12,13 @@ use crate::failure::{self, Advice};
 pub enum Error {
     /// The server answered, and the answer is no.
     #[error("{problem}")]
-    Refused { problem: Box<Problem>, is_ours: bool, retry_after: Option<Duration>, key: KeyOrigin },
+    Refused {
+        problem: Box<Problem>,
+        is_ours: bool,
+        retry_after: Option<Duration>,
+        /// Of the key that it was asked with; `None`: somebody's sign-in, or nobody's.
+        key: Option<KeyOrigin>,
+    },
     #[error("{url} cannot be reached: {reason}")]
     Unreachable { url: Url, reason: String, is_about_tls: bool },
     #[error("{url} did not answer in time")]
@@ -23,6 +29,11 @@ pub enum Error {
     Moved { url: Url, target: String },
     #[error("the answer of {url} cannot be read: {reason}")]
     Unreadable { url: Url, reason: String },
+    #[error("your sign-in at {url} is over")]
+    SignedOut { url: Url },
+    /// What is to be read or written down with a request.
+    #[error("{0:#}")]
+    Unkept(anyhow::Error),
 }
 
 impl Error {
@@ -47,6 +58,19 @@ impl Error {
         }
     }
 
+    /// Our server does not know who asks.
+    pub fn is_unauthenticated(&self) -> bool {
+        matches!(self, Self::Refused { problem, is_ours: true, .. } if problem.status == 401)
+    }
+
+    /// Our server says no, and this is why.
+    pub fn problem(&self, name: &str) -> Option<&Problem> {
+        match self {
+            Self::Refused { problem, is_ours: true, .. } if problem.is(name) => Some(problem),
+            _ => None,
+        }
+    }
+
     /// Our server knows the key, and says that it may not do this.
     pub fn is_forbidden(&self) -> bool {
         matches!(self, Self::Refused { problem, is_ours: true, .. } if problem.status == 403)
@@ -63,7 +87,7 @@ impl Error {
             },
             Self::Unreachable { is_about_tls, .. } => !is_about_tls,
             Self::Silent { .. } | Self::Broken { .. } => true,
-            Self::Moved { .. } | Self::Unreadable { .. } => false,
+            Self::Moved { .. } | Self::Unreadable { .. } | Self::SignedOut { .. } | Self::Unkept(_) => false,
         }
     }
 
@@ -95,15 +119,21 @@ impl Error {
                 _ => "no StreamSpace server answered there: check the URL".to_owned(),
             }),
             Self::Refused { problem, key, retry_after, .. } => match problem.status {
-                401 if *key == KeyOrigin::Input => Some("it may be mistyped, expired or revoked".to_owned()),
-                401 => Some(format!(
-                    "the key from {key} is not accepted: it may be mistyped, expired or revoked; log in with another: streamspace login"
-                )),
-                403 => Some(match problem.missing_scope() {
-                    Some(scope) => format!(
+                401 => key.as_ref().map(|key| match key {
+                    KeyOrigin::Input => "it may be mistyped, expired or revoked".to_owned(),
+                    key => format!(
+                        "the key from {key} is not accepted: it may be mistyped, expired or revoked; log in with another: streamspace login"
+                    ),
+                }),
+                403 if problem.is("mfa-required") => None,
+                403 => Some(match (key, problem.missing_scope()) {
+                    (Some(key), Some(scope)) => format!(
                         "the key from {key} has not the scope {scope}: use another, made with it (`streamspace admin api-keys create --scope {scope}`)"
                     ),
-                    None => format!("the key from {key} may not do this: ask someone with a higher role"),
+                    (Some(key), None) => {
+                        format!("the key from {key} may not do this: ask someone with a higher role")
+                    }
+                    (None, _) => "your role does not reach this: ask someone with a higher one".to_owned(),
                 }),
                 404 => Some("it may be gone, belong to another tenant, or the server may be older than this command".to_owned()),
                 429 => retry_after
@@ -122,6 +152,8 @@ impl Error {
                 _ => "is the URL right, and does the server run?".to_owned(),
             }),
             Self::Moved { target, .. } => Some(format!("if you trust it, use that address: --url {target}")),
+            Self::SignedOut { url } => Some(format!("sign in again: streamspace login --url {url}")),
+            Self::Unkept(error) => error.downcast_ref::<Advice>().map(|advice| advice.hint().to_owned()),
             Self::Silent { .. } | Self::Broken { .. } | Self::Unreadable { .. } => None,
         }
     }

@@ -1,13 +1,14 @@
 //! The commands that use a server through its API, from anywhere.
 //!
-//! `server` finds out where and as whom, `api` sends, `problem` and `error` say what went wrong,
-//! `output` prints; then one file per noun. Waiting is `wait` over many jobs, `follow` for one of
+//! `server` finds out where and as whom, `credentials`, `store` and `keyring` keep logins, `session`
+//! renews their tokens, `api` sends, `problem` and `error` say what went wrong, `output` prints; then one
+//! file per noun. Waiting is `wait` over many jobs, `follow` for one of
 //! them, and `live` for what is seen meanwhile.
 
 mod api;
 mod api_keys;
 mod audit;
-mod confirm;
+pub mod confirm;
 mod credentials;
 mod error;
 mod exit;
@@ -15,21 +16,28 @@ mod follow;
 mod job_view;
 mod jobs;
 mod json;
+mod keyring;
 mod live;
 mod login;
-mod output;
+mod logout;
+pub mod output;
 mod problem;
 mod progress_view;
 mod queues;
 mod schedule_view;
 mod schedules;
 mod server;
+mod session;
+mod sign_ins;
 mod sse;
-mod table;
+mod store;
+pub mod table;
 mod teams;
-mod text;
+pub mod text;
+mod users;
 mod wait;
 mod waiting_view;
+mod whoami;
 mod workers;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -42,11 +50,11 @@ use serde_json::value::RawValue;
 pub use self::api::build_client as http;
 use self::{
     api::{Api, Call},
-    credentials::Credentials,
     error::Error,
     exit::Usage,
     output::{Format, Item, Output, Row},
-    server::Wanted,
+    server::{Server, Wanted},
+    store::Store,
 };
 use crate::{
     console,
@@ -69,12 +77,19 @@ pub enum Command {
     Teams(On<teams::Teams>),
     /// See, make, rotate and end ways in for programs.
     ApiKeys(On<api_keys::ApiKeys>),
+    /// See, make, invite, change and remove the people of the tenant.
+    #[command(after_help = exit::HELP)]
+    Users(On<users::Users>),
+    /// See and end the places where you are signed in.
+    Auth(On<sign_ins::Auth>),
     /// Read who changed what.
     Audit(On<audit::Audit>),
-    /// Save a server and a key for the other commands.
+    /// Say who you are here, and what you may.
+    Whoami(whoami::Whoami),
+    /// Sign in to a server, or save a key for it, for the other commands.
     Login(login::Login),
-    /// Forget a saved key.
-    Logout(login::Logout),
+    /// End your sign-in, and forget it.
+    Logout(logout::Logout),
 }
 
 /// A noun's commands with the flags that all of them have.
@@ -118,9 +133,12 @@ impl Command {
             Self::Schedules(on) => on.run().await,
             Self::Teams(on) => on.run().await,
             Self::ApiKeys(on) => on.run().await,
+            Self::Users(on) => on.run().await,
+            Self::Auth(on) => on.run().await,
             Self::Audit(on) => on.run().await,
+            Self::Whoami(whoami) => whoami.run().await,
             Self::Login(login) => login.run().await,
-            Self::Logout(logout) => logout.run(),
+            Self::Logout(logout) => logout.run().await,
         };
         ran.or_else(advise)
     }
@@ -133,19 +151,17 @@ pub trait Run: Subcommand {
 
 impl<C: Run> On<C> {
     async fn run(self) -> Result<ExitCode> {
-        let Options { url, api_key_file, output, quiet } = self.options;
-        // Without a home there is no login, and a script may bring everything in its environment.
-        let saved = match credentials::path() {
-            Ok(path) => Credentials::load(&path)?,
-            Err(_) => Credentials::default(),
-        };
-        let server = Wanted::of_process(url, api_key_file).resolve(&saved)?;
-        let client = Client { api: Api::new(server)?, output: Output { format: output, quiet } };
-        self.command.run(&client).await
+        self.command.run(&Client::new(self.options).await?).await
     }
 }
 
 impl Client {
+    async fn new(options: Options) -> Result<Self> {
+        let Options { url, api_key_file, output, quiet } = options;
+        let server = Server::find(&Wanted::of_process(url, api_key_file), Store::of_process().ok()).await?;
+        Ok(Self { api: Api::new(server)?, output: Output { format: output, quiet } })
+    }
+
     /// Sends, and reads the answer as one thing.
     async fn item<T: DeserializeOwned>(&self, call: &Call) -> Result<Item<T>, Error> {
         let raw: Box<RawValue> = self.api.send(call).await?;
@@ -170,7 +186,7 @@ impl Client {
 }
 
 /// Wrong use has an exit code of its own; what a server refused gets its hint.
-fn advise(error: anyhow::Error) -> Result<ExitCode> {
+pub fn advise(error: anyhow::Error) -> Result<ExitCode> {
     if let Some(usage) = error.downcast_ref::<Usage>() {
         let advice = Advice::new(usage.to_string(), usage.hint.clone());
         console::say(failure::render(&advice.into()));

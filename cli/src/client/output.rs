@@ -37,7 +37,7 @@ impl<T: DeserializeOwned> Item<T> {
 }
 
 impl<T> Item<T> {
-    fn json(&self) -> Json {
+    pub fn json(&self) -> Json {
         // It was JSON when it came.
         serde_json::from_str(self.raw.get()).unwrap_or_default()
     }

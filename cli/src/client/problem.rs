@@ -9,6 +9,9 @@ use super::text::{clean, clean_lines};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Problem {
+    /// Stable: `/problems/tenant-required`.
+    #[serde(rename = "type")]
+    pub kind: String,
     pub title: String,
     pub status: u16,
     pub detail: Option<String>,
@@ -28,6 +31,10 @@ pub struct FieldError {
 }
 
 impl Problem {
+    pub fn is(&self, name: &str) -> bool {
+        self.kind.strip_prefix("/problems/") == Some(name)
+    }
+
     /// With one wrong field the detail says what the field's line says.
     fn repeats_its_error(&self, detail: &str) -> bool {
         matches!(self.errors.as_slice(), [only] if detail.ends_with(&only.detail))

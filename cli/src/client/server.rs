@@ -1,4 +1,4 @@
-//! Which server, and with which key: flags, then variables, then the saved login.
+//! Which server, and as whom: flags, then variables, then the saved login.
 
 use std::{fmt, path::PathBuf};
 
@@ -6,18 +6,54 @@ use anyhow::{Context, Result};
 use streamspace_common::Secret;
 use url::Url;
 
-use super::{api::is_loopback, credentials::Credentials, exit::Usage};
-use crate::first_start::KEY_FILE;
+use super::{
+    api::is_loopback,
+    credentials::{Credentials, Login, Saved},
+    exit::Usage,
+    session::Session,
+    store::{self, Store},
+};
+use crate::first_start::{KEY_FILE, PASSWORD_FILE};
 
 /// Where `streamspace up` listens unless told otherwise.
 pub const LOCAL: &str = "http://127.0.0.1:8080";
 
 /// Where requests go, and as whom.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Server {
     pub url: Url,
-    pub key: Secret<String>,
-    pub key_origin: KeyOrigin,
+    pub pass: Pass,
+}
+
+#[derive(Debug)]
+pub enum Pass {
+    /// Before somebody has signed in.
+    Nobody,
+    Key {
+        key: Secret<String>,
+        origin: KeyOrigin,
+    },
+    SignIn(Session),
+}
+
+impl Server {
+    /// What the command line, the environment and the saved logins say together. Without a home there
+    /// is no store, and a script may bring everything in its environment.
+    pub async fn find(wanted: &Wanted, store: Option<Store>) -> Result<Self> {
+        let saved = store.as_ref().map(Store::read).transpose()?.unwrap_or_default();
+        let (url, way) = wanted.resolve(&saved)?;
+        let pass = match way {
+            Way::Given { key, origin } => Pass::Key { key, origin },
+            Way::Saved(saved) => match (store::fetch(&url, saved).await?, store) {
+                (Login::Tokens(tokens), Some(store)) => {
+                    Pass::SignIn(Session::new(store, url.clone(), tokens))
+                }
+                (Login::Tokens(_), None) => return Err(no_login(&url)),
+                (Login::Key(key), _) => Pass::Key { key, origin: KeyOrigin::Login },
+            },
+        };
+        Ok(Self { url, pass })
+    }
 }
 
 /// Where a key was found, for messages.
@@ -78,35 +114,39 @@ impl Wanted {
         Ok(Some((parse_key(key.expose(), &KeyOrigin::Environment)?, KeyOrigin::Environment)))
     }
 
-    /// A saved key is used for the server that it was saved for and for no other: `--url` must not
-    /// send it elsewhere.
-    pub fn resolve(&self, saved: &Credentials) -> Result<Server> {
+    /// A login is used for the server that it was saved for and for no other: `--url` must not send it
+    /// elsewhere.
+    fn resolve<'a>(&self, saved: &'a Credentials) -> Result<(Url, Way<'a>)> {
         let Some(url) = self.url()?.or_else(|| saved.default_url().cloned()) else {
             return Err(nothing_configured());
         };
-        let (key, key_origin) = match self.key()? {
-            Some(found) => found,
-            None => {
-                let key = saved.key_of(&url).ok_or_else(|| no_key(&url))?;
-                (key.clone(), KeyOrigin::Login)
-            }
+        let way = match self.key()? {
+            Some((key, origin)) => Way::Given { key, origin },
+            None => Way::Saved(saved.of(&url).ok_or_else(|| no_login(&url))?),
         };
-        Ok(Server { url, key, key_origin })
+        Ok((url, way))
     }
 }
 
-fn no_key(url: &Url) -> anyhow::Error {
+/// How somebody comes to a server.
+#[derive(Debug, PartialEq)]
+enum Way<'a> {
+    Given { key: Secret<String>, origin: KeyOrigin },
+    Saved(&'a Saved),
+}
+
+fn no_login(url: &Url) -> anyhow::Error {
     let mut hint = format!(
         "log in once with `streamspace login --url {url}`, or set STREAMSPACE_API_KEY or --api-key-file"
     );
-    if let Some(file) = local_key_file().filter(|_| is_loopback(url)) {
+    if let Some(file) = local_file(KEY_FILE).filter(|_| is_loopback(url)) {
         hint.push_str(&format!("\nthe administrator's key of this machine: {}", file.display()));
     }
-    Usage::new(format!("there is no API key for {url}"), hint).into()
+    Usage::new(format!("nobody is logged in to {url}"), hint).into()
 }
 
 fn nothing_configured() -> anyhow::Error {
-    let hint = match local_key_file() {
+    let hint = match local_file(KEY_FILE) {
         Some(file) => format!(
             "`streamspace up` was started on this machine; to use it:\n\
              streamspace login --url {LOCAL} --api-key-file {}",
@@ -119,11 +159,21 @@ fn nothing_configured() -> anyhow::Error {
     Usage::new("no server is configured", hint).into()
 }
 
-/// What `streamspace up` wrote in its default data directory.
-pub fn local_key_file() -> Option<PathBuf> {
+/// The administrator's key of this machine's server, if it is where `streamspace up` writes it by itself.
+pub fn local_key() -> Option<PathBuf> {
+    local_file(KEY_FILE)
+}
+
+/// The address and the password of its first start.
+pub fn local_password() -> Option<PathBuf> {
+    local_file(PASSWORD_FILE)
+}
+
+/// What may be read of what `streamspace up` wrote in its default data directory.
+fn local_file(name: &str) -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share/streamspace"));
     let data_dirs = [PathBuf::from("/var/lib/streamspace")].into_iter().chain(home);
-    data_dirs.map(|dir| dir.join(KEY_FILE)).find(|file| std::fs::File::open(file).is_ok())
+    data_dirs.map(|dir| dir.join(name)).find(|file| std::fs::File::open(file).is_ok())
 }
 
 /// The address of a server: no query, no credentials, no slash at its end.
@@ -170,26 +220,32 @@ mod tests {
 
     fn saved() -> Credentials {
         let mut saved = Credentials::default();
-        saved.put(&parse_url("https://one.example").expect("valid"), "sk_one".into());
-        saved.put(&parse_url("https://two.example/space").expect("valid"), "sk_two".into());
+        for (url, key) in [("https://one.example", "sk_one"), ("https://two.example/space", "sk_two")] {
+            saved.put(&parse_url(url).expect("valid"), of(key));
+        }
         saved
+    }
+
+    fn of(key: &str) -> Saved {
+        Saved::Here(Login::Key(key.into()))
     }
 
     #[test]
     fn the_newest_login_is_the_default() {
-        let server = Wanted::default().resolve(&saved()).expect("logged in");
-        assert_eq!(server.url.as_str(), "https://two.example/space");
-        assert_eq!(server.key.expose(), "sk_two");
-        assert_eq!(server.key_origin, KeyOrigin::Login);
+        let saved = saved();
+        let (url, way) = Wanted::default().resolve(&saved).expect("logged in");
+        assert_eq!(url.as_str(), "https://two.example/space");
+        assert_eq!(way, Way::Saved(&of("sk_two")));
     }
 
     #[test]
     fn a_saved_key_goes_to_its_own_server_only() {
         let other = |url: &str| Wanted { url: Some(url.to_owned()), ..Wanted::default() };
-        let server = other("https://one.example/").resolve(&saved()).expect("logged in there too");
-        assert_eq!(server.key.expose(), "sk_one");
+        let saved = saved();
+        let (_, way) = other("https://one.example/").resolve(&saved).expect("logged in there too");
+        assert_eq!(way, Way::Saved(&of("sk_one")));
         for foreign in ["https://three.example", "http://one.example", "https://one.example:444"] {
-            let error = other(foreign).resolve(&saved()).expect_err("nobody logged in there");
+            let error = other(foreign).resolve(&saved).expect_err("nobody logged in there");
             assert!(error.is::<Usage>(), "{error}");
         }
     }
@@ -201,13 +257,12 @@ mod tests {
             key_variable: Some(" sk_three\n".into()),
             ..Wanted::default()
         };
-        let server = wanted.resolve(&saved()).expect("configured");
-        assert_eq!(
-            (server.url.as_str(), server.key.expose().as_str()),
-            ("http://three.example/", "sk_three")
-        );
+        let saved = saved();
+        let (url, way) = wanted.resolve(&saved).expect("configured");
+        let given = Way::Given { key: "sk_three".into(), origin: KeyOrigin::Environment };
+        assert_eq!((url.as_str(), way), ("http://three.example/", given));
         wanted.url = Some("http://four.example".to_owned());
-        assert_eq!(wanted.resolve(&saved()).expect("configured").url.as_str(), "http://four.example/");
+        assert_eq!(wanted.resolve(&saved).expect("configured").0.as_str(), "http://four.example/");
     }
 
     #[test]

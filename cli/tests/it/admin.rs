@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use sqlx::Executor;
+use streamspace_testkit::eventually;
 
 use crate::installation::{DEADLINE, Installation};
 
@@ -133,4 +134,136 @@ async fn a_new_master_key_takes_over_from_the_old_one() {
     let (status, output) = installation.run(&["admin", "keys", "rotate"]).await;
     assert!(!status.success() && output.contains("vault.secret"), "{output}");
     assert_eq!(keys(fs::read_to_string(&file).unwrap()), 2);
+}
+
+async fn number(installation: &Installation, sql: &str) -> i64 {
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut installation.connect().await).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_are_listed_suspended_deleted_and_brought_back() {
+    let installation = Installation::new("tenants").await;
+    let _up = installation.up().await;
+    let tenants = async |args: &[&str]| {
+        let (status, output) = installation.run(&[&["admin", "tenants"], args].concat()).await;
+        (status.code(), output)
+    };
+    let done = async |args: &[&str]| {
+        let (code, output) = tenants(args).await;
+        assert_eq!(code, Some(0), "{args:?}: {output}");
+        output
+    };
+    done(&["create", "Acme", "--owner-email", "ann@acme.test", "--contact-email", "office@acme.test"]).await;
+    let table = done(&["list"]).await;
+    assert!(table.contains("SLUG") && table.contains("acme") && table.contains("default"), "{table}");
+    assert!(!table.contains("platform"), "{table}");
+    assert_eq!(done(&["list", "-q"]).await.lines().collect::<Vec<_>>(), ["default", "acme"]);
+    let shown = done(&["show", "acme", "-o", "json"]).await;
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        (&shown["slug"], &shown["active"], &shown["people"]),
+        (&"acme".into(), &true.into(), &1.into())
+    );
+    assert_eq!(shown["owners"][0], "ann@acme.test");
+    let (code, output) = tenants(&["show", "nobody"]).await;
+    assert!(code == Some(1) && output.contains("no such tenant"), "{output}");
+
+    // What locks people out is asked about, and nobody can be asked here.
+    for ask in [&["suspend", "acme"][..], &["delete", "acme"], &["delete", "acme", "--now"]] {
+        let (code, output) = tenants(ask).await;
+        assert!(code == Some(2) && output.contains("--yes"), "{output}");
+    }
+    assert!(done(&["suspend", "acme", "--yes"]).await.contains("acme is suspended"));
+    assert!(done(&["list"]).await.contains("suspended"));
+    assert!(done(&["resume", "acme"]).await.contains("acme is active"));
+    assert!(done(&["set-tier", "acme", "enterprise"]).await.contains("enterprise"));
+
+    let deleted = done(&["delete", "acme", "--yes"]).await;
+    assert!(deleted.contains("admin tenants undelete acme"), "{deleted}");
+    let days = "select round(extract(epoch from delete_at - now()) / 86400)::bigint from tenants where slug = 'acme'";
+    assert_eq!(number(&installation, days).await, 7);
+    let (code, output) = tenants(&["resume", "acme"]).await;
+    assert!(code == Some(1) && output.contains("undelete it first"), "{output}");
+    assert!(done(&["undelete", "acme"]).await.contains("acme is active"));
+    let (code, output) = tenants(&["undelete", "acme"]).await;
+    assert!(code == Some(1) && output.contains("not to be deleted"), "{output}");
+    let audited: String = sqlx::query_scalar(
+        "select string_agg(action, ' ' order by at, id) from audit
+         where tenant_id = (select id from tenants where slug = 'acme') and action like 'tenants.%'",
+    )
+    .fetch_one(&mut installation.connect().await)
+    .await
+    .unwrap();
+    assert_eq!(
+        audited,
+        "tenants.create tenants.suspend tenants.resume tenants.set_tier tenants.delete tenants.undelete"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_is_printed_once_and_kept_as_a_hash() {
+    let installation = Installation::new("invite").await;
+    let _up = installation.up().await;
+    let invite = ["admin", "tenants", "invite", "--email", "ann@acme.test", "--tier", "standard"];
+    let (status, output) = installation.run(&invite).await;
+    assert!(status.success() && output.contains("Registration is closed here"), "{output}");
+    let open = [&invite[..], &["--expires-in", "12h", "--set", "tenants.registration=invite"]].concat();
+    let (status, output) = installation.run(&open).await;
+    assert!(status.success() && !output.contains("is closed"), "{output}");
+    let token = output.lines().find(|line| line.starts_with("ti_")).unwrap().trim().to_owned();
+    let stored = format!(
+        "select count(*) from tenant_invitations t where strpos(to_jsonb(t)::text, '{token}') = 0
+           and tier = 'standard' and used_at is null and expires_at > now() + interval '11 h'"
+    );
+    assert_eq!(number(&installation, &stored).await, 2, "of 12 h and of 7 days");
+    let told = format!("select count(*) from audit a where strpos(to_jsonb(a)::text, '{token}') > 0");
+    assert_eq!(number(&installation, &told).await, 0);
+    let (status, output) = installation.run(&[&invite[..], &["--expires-in", "91d"]].concat()).await;
+    assert!(!status.success() && output.contains("at most 90d"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_whose_process_is_killed_is_finished_by_the_next() {
+    let installation = Installation::new("deletion").await;
+    let up = async || {
+        let process = installation.command(&["up", "--set", "jobs.lease=3s"]).start().unwrap();
+        process.line("runs at", DEADLINE).await;
+        process
+    };
+    let first = up().await;
+    let create = ["admin", "tenants", "create", "Acme", "--owner-email", "ann@acme.test"];
+    assert!(installation.run(&create).await.0.success());
+    let mut connection = installation.connect().await;
+    let rows = 30_000;
+    let fill = format!(
+        "insert into idempotency_keys (tenant_id, actor, method, path, key, body_hash, expires_at)
+         select t.id, 'user', 'POST', '/', n::text, '', now() + interval '1 day'
+         from tenants t, generate_series(1, {rows}) n where t.slug = 'acme'"
+    );
+    connection.execute(sqlx::AssertSqlSafe(fill)).await.unwrap();
+    let (status, output) = installation.run(&["admin", "tenants", "delete", "acme", "--now", "--yes"]).await;
+    assert!(status.success(), "{output}");
+    // The minute has passed.
+    let passes = "update tenants set delete_at = now() - interval '1 second' where slug = 'acme';
+                  update jobs set run_at = now() where kind = 'identity.delete_tenant'";
+    connection.execute(sqlx::raw_sql(passes)).await.unwrap();
+    let left = "select count(*) from idempotency_keys";
+    eventually(DEADLINE, "some of it is gone", async || {
+        (number(&installation, left).await < rows).then_some(())
+    })
+    .await;
+    first.kill9().await;
+    assert!(number(&installation, left).await > 0, "it was killed in the middle");
+    let (status, output) = installation.run(&["admin", "tenants", "undelete", "acme"]).await;
+    assert!(!status.success() && output.contains("has begun"), "{output}");
+
+    let _second = up().await;
+    eventually(DEADLINE, "all of it is gone", async || {
+        (number(&installation, "select count(*) from tenants where slug = 'acme'").await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(number(&installation, left).await, 0);
+    assert_eq!(number(&installation, "select count(*) from users").await, 1, "those of others");
+    let kept = "select count(*) from audit where action = 'tenants.create' and after->>'slug' = 'acme'";
+    assert_eq!(number(&installation, kept).await, 1);
 }

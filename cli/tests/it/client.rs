@@ -23,7 +23,7 @@ use crate::installation::{DEADLINE, Installation};
 pub struct Server {
     pub installation: Installation,
     _up: Process,
-    url: String,
+    pub url: String,
 }
 
 /// Ends with the last test that uses it: nothing drops a static at the end of a process, and the
@@ -37,7 +37,7 @@ impl Server {
             return server;
         }
         let installation = Installation::new("client").await;
-        let up = installation.up().await;
+        let up = installation.command(&["up", "--set", "auth.access_token_ttl=1m"]).start().unwrap();
         let line = up.line("runs at", DEADLINE).await;
         let url = line.rsplit(' ').next().unwrap().to_owned();
         let server = Arc::new(Self { installation, _up: up, url });
@@ -53,7 +53,7 @@ impl Server {
 /// Somebody at a machine, with a home directory and nothing in the environment.
 pub struct Person {
     pub server: Arc<Server>,
-    home: Scratch,
+    pub home: Scratch,
 }
 
 pub struct Said {
@@ -73,7 +73,7 @@ impl From<Output> for Said {
 }
 
 impl Person {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self { server: Server::shared().await, home: Scratch::new("person").unwrap() }
     }
 
@@ -85,7 +85,7 @@ impl Person {
         person
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_streamspace"));
         command.args(args).env_clear().env("HOME", self.home.path()).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -108,9 +108,13 @@ impl Person {
 
     /// With a key on its standard input.
     async fn logs_in(&self, key: &str) -> Said {
-        let mut child =
-            self.command(&["login", "--url", &self.server.url]).stdin(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(key.as_bytes()).await.unwrap();
+        self.hears(&["login", "--url", &self.server.url], key).await
+    }
+
+    /// With this on its standard input.
+    pub async fn hears(&self, args: &[&str], text: &str) -> Said {
+        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
         child.wait_with_output().await.unwrap().into()
     }
 

@@ -8,5 +8,7 @@ mod config;
 mod installation;
 mod migrate;
 mod roles;
+mod sign_in;
 mod teams;
 mod up;
+mod users;

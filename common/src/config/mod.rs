@@ -38,7 +38,7 @@ pub use self::{
     reference::Effective,
     section::Key,
     server::{Environment, ServerConfig},
-    tenants::{TenantsConfig, Tier},
+    tenants::{Registration, TenantsConfig, Tier},
     value::ByteSize,
 };
 use self::{reader::Reader, section::Section, section::section};

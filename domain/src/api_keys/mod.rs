@@ -176,6 +176,26 @@ pub async fn delete(tx: &mut Tx, id: ApiKeyId) -> Result<(), Error> {
     Ok(audit::record(tx, Entry::new("api_keys.delete", "api_key", id).before(shown(&before))).await?)
 }
 
+/// Deletes all keys of somebody who leaves; answers how many.
+pub(crate) async fn delete_of(tx: &mut Tx, user: UserId) -> Result<usize, Error> {
+    let tenant = tx.tenant();
+    let gone = store::delete_of(tx.conn().await?, tenant, user).await?;
+    for key in &gone {
+        audit::record(tx, Entry::new("api_keys.delete", "api_key", key).before(json!({ "user": user })))
+            .await?;
+    }
+    Ok(gone.len())
+}
+
+/// Deletes the keys of a tenant that goes and what is known of their use, so many rows of each table at
+/// most; answers how many.
+pub(crate) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    match usage_store::erase(conn, tenant, most).await? {
+        0 => store::erase(conn, tenant, most).await,
+        gone => Ok(gone),
+    }
+}
+
 pub const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Gives a key another secret, shown now and never again; the old one works on for `overlap`. One from

@@ -205,6 +205,31 @@ pub(super) async fn delete(conn: &mut PgConnection, tenant: TenantId, id: ApiKey
     Ok(())
 }
 
+pub(super) async fn delete_of(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    user: UserId,
+) -> sqlx::Result<Vec<ApiKeyId>> {
+    sqlx::query_scalar!(
+        r#"delete from api_keys where tenant_id = $1 and user_id = $2 returning id as "id: ApiKeyId""#,
+        tenant.0,
+        user.0,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+pub(super) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    let gone = sqlx::query!(
+        "delete from api_keys where id = any(array(select id from api_keys where tenant_id = $1 limit $2))",
+        tenant.0,
+        most,
+    )
+    .execute(conn)
+    .await?;
+    Ok(gone.rows_affected())
+}
+
 /// Answers until when the old secret works.
 pub(super) async fn rotate(
     conn: &mut PgConnection,

@@ -133,6 +133,24 @@ pub(super) async fn prune_days(conn: &mut PgConnection, kept: i32, most: i64) ->
     Ok(gone.rows_affected())
 }
 
+/// Of a tenant: so many rows of each table at most.
+pub(super) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    let gone = sqlx::query_scalar!(
+        r#"with calls as (
+             delete from api_key_calls where (tenant_id, id, at) in (
+               select tenant_id, id, at from api_key_calls where tenant_id = $1 limit $2) returning 1),
+           days as (
+             delete from api_key_days where (tenant_id, api_key_id, day) in (
+               select tenant_id, api_key_id, day from api_key_days where tenant_id = $1 limit $2) returning 1)
+           select (select count(*) from calls) + (select count(*) from days) as "gone!""#,
+        tenant.0,
+        most,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(gone.unsigned_abs())
+}
+
 pub(super) async fn drop_months(conn: &mut PgConnection, kept: Duration) -> sqlx::Result<()> {
     sqlx::query!("select set_config('lock_timeout', '1s', true)").fetch_one(&mut *conn).await?;
     sqlx::query!(

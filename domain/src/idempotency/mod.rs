@@ -10,6 +10,7 @@ mod store;
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
 use streamspace_common::{Actor, TenantId};
 use streamspace_queue::{Queue, Tx};
 use uuid::Uuid;
@@ -155,4 +156,9 @@ pub async fn release(queue: &Queue, claim: &Claim) -> sqlx::Result<()> {
 pub async fn prune(tx: &mut Tx) -> sqlx::Result<bool> {
     let gone = store::prune(tx.conn().await?, MOST_PRUNED).await?;
     Ok(gone >= MOST_PRUNED.unsigned_abs())
+}
+
+/// Removes the answers of a tenant that goes, so many at most; answers how many.
+pub(crate) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    store::erase(conn, tenant, most).await
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
+use streamspace_common::TenantId;
 use uuid::Uuid;
 
 use super::{Answer, Begin, Claim, Keep, Request};
@@ -125,6 +126,18 @@ pub(super) async fn prune(conn: &mut PgConnection, most: i64) -> sqlx::Result<u6
         "delete from idempotency_keys where (tenant_id, actor, method, path, key) in (
              select tenant_id, actor, method, path, key from idempotency_keys where expires_at <= queue.now()
              order by expires_at limit $1 for update skip locked)",
+        most,
+    )
+    .execute(conn)
+    .await?;
+    Ok(gone.rows_affected())
+}
+
+pub(super) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    let gone = sqlx::query!(
+        "delete from idempotency_keys where (tenant_id, actor, method, path, key) in (
+             select tenant_id, actor, method, path, key from idempotency_keys where tenant_id = $1 limit $2)",
+        tenant.0,
         most,
     )
     .execute(conn)

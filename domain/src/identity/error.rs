@@ -1,4 +1,4 @@
-use streamspace_common::{Classified, ErrorKind};
+use streamspace_common::{Classified, ErrorKind, JobId};
 use streamspace_queue::EnqueueError;
 
 use super::permissions::Forbidden;
@@ -24,6 +24,17 @@ pub enum Error {
     NeedsOwner,
     #[error("platform administrators are changed by platform administrators")]
     NeedsPlatform,
+    #[error("this person is being deleted; cancel the job {0} first")]
+    BeingDeleted(JobId),
+    /// They were there when the deletion was asked for.
+    #[error("whoever was to get what this person owns is no more or is disabled; delete again with another")]
+    NoHeir,
+    #[error("this tenant is to be deleted; undelete it first")]
+    ToBeDeleted,
+    #[error("this tenant is not to be deleted")]
+    NotToBeDeleted,
+    #[error("the deletion of this tenant has begun, and some of it is gone")]
+    DeletionBegan,
     #[error("{field}: {message}")]
     Invalid { field: &'static str, message: String },
     #[error(transparent)]
@@ -42,9 +53,14 @@ impl Classified for Error {
             | Self::EmailTaken
             | Self::UsernameTaken
             | Self::LastOwner
-            | Self::Inactive => ErrorKind::Conflict,
+            | Self::Inactive
+            | Self::BeingDeleted(_)
+            | Self::ToBeDeleted
+            | Self::NotToBeDeleted
+            | Self::DeletionBegan => ErrorKind::Conflict,
             Self::NeedsOwner | Self::NeedsPlatform => ErrorKind::Forbidden,
-            Self::Invalid { .. } => ErrorKind::Invalid,
+            // A job that fails of it is not tried again.
+            Self::Invalid { .. } | Self::NoHeir => ErrorKind::Invalid,
             Self::Forbidden(error) => error.kind(),
             Self::Enqueue(error) => error.kind(),
             Self::Db(error) => error.kind(),

@@ -6,8 +6,12 @@ mod model;
 mod people;
 mod people_store;
 pub mod permissions;
+mod removal;
+mod removal_store;
 mod rights;
 pub(crate) mod store;
+pub mod tenants;
+mod tenants_store;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
@@ -15,6 +19,7 @@ use sqlx::PgConnection;
 use streamspace_common::{Actor, Role, Secret, TenantId};
 use streamspace_queue::Tx;
 
+pub(crate) use self::model::check_email;
 pub(crate) use self::people::{
     free_username, insert_user, may_manage, of_sign_in, person, person_named, unlock, verify_email, waiting,
 };
@@ -23,6 +28,7 @@ pub use self::{
     model::{ChangeTenant, ChangeUser, NewOwner, NewTenant, NewUser, Tenant, Tier, User, UserFilter},
     people::{change_profile, change_user, create_user, profile, user, users},
     permissions::{Forbidden, Least, Permission, Require},
+    removal::{Estate, delete_user},
     rights::People,
 };
 use crate::{

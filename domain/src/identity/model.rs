@@ -58,7 +58,11 @@ pub struct Tenant {
     pub contact_email: Option<String>,
     pub tier: Tier,
     pub metadata: Value,
+    /// Or suspended.
     pub active: bool,
+    /// When it is deleted, unless somebody takes that back before it begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delete_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -200,7 +204,7 @@ pub(super) fn check_text(field: &'static str, text: &str, most: usize) -> Result
 }
 
 /// A mail server decides what an address is; this refuses what none accepts.
-pub(super) fn check_email(field: &'static str, email: &str) -> Result<(), Error> {
+pub(crate) fn check_email(field: &'static str, email: &str) -> Result<(), Error> {
     check_text(field, email, 320)?;
     match email.split_once('@') {
         Some((local, domain))

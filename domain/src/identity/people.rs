@@ -11,7 +11,7 @@ use streamspace_queue::Tx;
 use super::{
     ChangeUser, Error, NewUser, Permission, Require, Tenant, User, UserFilter, model,
     people_store::{self as store, Insert},
-    store as tenant_store,
+    removal, store as tenant_store,
 };
 use crate::{
     audit::{self, Entry},
@@ -162,6 +162,9 @@ pub async fn change_user(tx: &mut Tx, id: UserId, change: ChangeUser) -> Result<
         && (change.role.is_some_and(|role| role != Role::Owner) || change.active == Some(false));
     if loses_owner && !store::has_other_owner(conn, actor.tenant, id).await? {
         return Err(Error::LastOwner);
+    }
+    if change.active == Some(true) && !before.active {
+        removal::take_back(tx, id).await?;
     }
     apply(tx, before, change).await
 }

@@ -7,20 +7,21 @@ use super::{
     model::{Tenant, Tier},
 };
 
-struct TenantRow {
-    id: TenantId,
-    name: String,
-    slug: String,
-    contact_email: Option<String>,
-    tier: String,
-    metadata: Value,
-    active: bool,
-    created_at: jiff_sqlx::Timestamp,
-    updated_at: jiff_sqlx::Timestamp,
+pub(super) struct TenantRow {
+    pub(super) id: TenantId,
+    pub(super) name: String,
+    pub(super) slug: String,
+    pub(super) contact_email: Option<String>,
+    pub(super) tier: String,
+    pub(super) metadata: Value,
+    pub(super) active: bool,
+    pub(super) delete_at: Option<jiff_sqlx::Timestamp>,
+    pub(super) created_at: jiff_sqlx::Timestamp,
+    pub(super) updated_at: jiff_sqlx::Timestamp,
 }
 
 impl TenantRow {
-    fn into_tenant(self) -> Tenant {
+    pub(super) fn into_tenant(self) -> Tenant {
         Tenant {
             id: self.id,
             name: self.name,
@@ -29,6 +30,7 @@ impl TenantRow {
             tier: self.tier.parse().expect("the column's check knows the same tiers"),
             metadata: self.metadata,
             active: self.active,
+            delete_at: self.delete_at.map(jiff_sqlx::Timestamp::to_jiff),
             created_at: self.created_at.to_jiff(),
             updated_at: self.updated_at.to_jiff(),
         }
@@ -46,7 +48,7 @@ pub(super) async fn insert_tenant(
         TenantRow,
         r#"insert into tenants (id, name, slug, contact_email, tier) values ($1, $2, $3, $4, $5)
            on conflict (slug) do nothing
-           returning id as "id: TenantId", name, slug, contact_email, tier, metadata, active,
+           returning id as "id: TenantId", name, slug, contact_email, tier, metadata, active, delete_at,
                      created_at, updated_at"#,
         TenantId::new().0,
         name,
@@ -62,8 +64,8 @@ pub(super) async fn insert_tenant(
 pub(super) async fn tenant_by_slug(conn: &mut PgConnection, slug: &str) -> Result<Tenant, Error> {
     let row = sqlx::query_as!(
         TenantRow,
-        r#"select id as "id: TenantId", name, slug, contact_email, tier, metadata, active, created_at,
-                  updated_at
+        r#"select id as "id: TenantId", name, slug, contact_email, tier, metadata, active, delete_at,
+                  created_at, updated_at
            from tenants where slug = $1 and id <> $2"#,
         slug,
         PLATFORM.0,
@@ -76,7 +78,7 @@ pub(super) async fn tenant_by_slug(conn: &mut PgConnection, slug: &str) -> Resul
 pub(super) async fn tenant(conn: &mut PgConnection, id: TenantId) -> Result<Tenant, Error> {
     let row = sqlx::query_as!(
         TenantRow,
-        r#"select id as "id: TenantId", name, slug, contact_email, tier, metadata, active, created_at, updated_at
+        r#"select id as "id: TenantId", name, slug, contact_email, tier, metadata, active, delete_at, created_at, updated_at
            from tenants where id = $1"#,
         id.0,
     )
@@ -102,7 +104,8 @@ pub(super) async fn change_tenant(
     let row = sqlx::query_as!(
         TenantRow,
         r#"update tenants set name = $2, contact_email = $3, metadata = $4, updated_at = now() where id = $1
-           returning id as "id: TenantId", name, slug, contact_email, tier, metadata, active, created_at, updated_at"#,
+           returning id as "id: TenantId", name, slug, contact_email, tier, metadata, active, delete_at, created_at,
+                     updated_at"#,
         id.0,
         name,
         contact_email,

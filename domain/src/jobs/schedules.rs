@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use streamspace_common::{Actor, ScheduleId, TenantId};
+use streamspace_common::{Actor, Role, ScheduleId, TenantId, UserId};
 use streamspace_queue::{Enqueued, Tx, schedule};
 
 pub use streamspace_queue::schedule::{
@@ -159,4 +159,34 @@ fn shown(schedule: &Schedule) -> Value {
         "timeZone": schedule.time_zone,
         "paused": schedule.paused,
     })
+}
+
+/// Somebody's schedules when they leave: the heir's from now on, or gone. Answers how many there were.
+///
+/// Their jobs then have the heir's rights. Where those are more than its maker had, a schedule could do
+/// what its maker never might; where the heir may keep none, nobody could mend it. So it stands still
+/// until somebody who looked at it resumes it.
+pub(crate) async fn leave(
+    tx: &mut Tx,
+    (user, role): (UserId, Role),
+    heir: Option<(UserId, Role)>,
+) -> Result<usize, Error> {
+    let tenant = tx.tenant();
+    let Some((heir, heirs)) = heir else {
+        let gone = schedule::delete_of(tx, tenant, user).await?;
+        for (id, name) in &gone {
+            audit::record(tx, Entry::new("schedules.delete", "schedule", id).before(json!({ "name": name })))
+                .await?;
+        }
+        return Ok(gone.len());
+    };
+    let paused = heirs > role || heirs < Role::Operator;
+    let handed = schedule::hand_over(tx, tenant, user, heir, paused).await?;
+    for schedule in &handed {
+        let entry = Entry::new("schedules.hand_over", "schedule", schedule.id)
+            .before(json!({ "user": user }))
+            .after(json!({ "name": schedule.name, "user": heir, "paused": schedule.paused }));
+        audit::record(tx, entry).await?;
+    }
+    Ok(handed.len())
 }

@@ -10,7 +10,7 @@ mod store;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use streamspace_common::{Actor, Creator};
+use streamspace_common::{Actor, Creator, TenantId};
 use streamspace_queue::Tx;
 
 pub(crate) use self::known::MFA_REQUIRED;
@@ -80,6 +80,11 @@ pub async fn set(tx: &mut Tx, defaults: &Defaults, key: &str, value: Value) -> R
         .after(json!({ "value": after.value, "source": after.source() }));
     audit::record(tx, changed).await?;
     Ok(after)
+}
+
+/// Deletes the settings of a tenant that goes: there are as many as are known. Answers how many.
+pub(crate) async fn erase(conn: &mut PgConnection, tenant: TenantId) -> sqlx::Result<u64> {
+    store::erase(conn, tenant).await
 }
 
 impl Setting {

@@ -106,3 +106,8 @@ pub(super) async fn set(
     .await?;
     Ok(row.into_stored())
 }
+
+pub(super) async fn erase(conn: &mut PgConnection, tenant: TenantId) -> sqlx::Result<u64> {
+    let gone = sqlx::query!("delete from settings where tenant_id = $1", tenant.0).execute(conn).await?;
+    Ok(gone.rows_affected())
+}

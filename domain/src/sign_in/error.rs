@@ -18,6 +18,8 @@ pub enum Error {
     HasSecondFactor,
     #[error("there is no second factor to switch on: enroll first")]
     NoSecondFactor,
+    #[error("this code is not accepted, or was used: sign in anew")]
+    NoCode,
     /// It fits in several.
     #[error("this address and password belong to several tenants; name one")]
     TenantRequired { slugs: Vec<String> },
@@ -44,7 +46,7 @@ pub enum Error {
 impl Classified for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Refused | Self::NoRefresh | Self::NoChallenge => ErrorKind::Unauthenticated,
+            Self::Refused | Self::NoRefresh | Self::NoChallenge | Self::NoCode => ErrorKind::Unauthenticated,
             Self::HasSecondFactor | Self::NoSecondFactor => ErrorKind::Conflict,
             Self::TenantRequired { .. } | Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Slowed { retry_after } => ErrorKind::RateLimited { retry_after: *retry_after },

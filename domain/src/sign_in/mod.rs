@@ -8,6 +8,8 @@
 //! of it is written in another. What is said, written and hashed is the same whether there is an account
 //! or not.
 
+pub mod cli;
+mod cli_store;
 mod error;
 mod keys;
 mod lockout;
@@ -332,5 +334,11 @@ pub(crate) async fn end_all(tx: &mut Tx, tenant: TenantId, user: UserId) -> sqlx
 
 /// Forgets what time has ended; answers whether there may be more.
 pub(crate) async fn prune(conn: &mut PgConnection, most: i64) -> sqlx::Result<bool> {
-    store::prune(conn, most).await
+    Ok(store::prune(conn, most).await? | cli_store::prune(conn, most).await?)
+}
+
+/// Forgets the sign-ins of a tenant that goes and all ways to one, so many rows of each table at most;
+/// answers how many.
+pub(crate) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    store::erase(conn, tenant, most).await
 }

@@ -60,7 +60,7 @@ pub(crate) async fn by_cookie(
         CallerRow,
         r#"select s.id as "id: SignInId", s.tenant_id as "tenant_id: TenantId", s.user_id as "user_id: UserId",
                   s.kind, u.role, u.platform_admin as platform,
-                  (s.method in ('password', 'invitation', 'registration') and u.totp_enabled_at is null
+                  (coalesce(s.browser_method, s.method) in ('password', 'invitation', 'registration') and u.totp_enabled_at is null
                    and coalesce(m.value = 'true'::jsonb, $2)) as "must_enrol!"
            from sign_ins s
            join tenants t on t.id = s.tenant_id and t.active
@@ -87,7 +87,7 @@ pub(crate) async fn by_ids(conn: &mut PgConnection, ids: &[Uuid], mfa: bool) -> 
         CallerRow,
         r#"select s.id as "id: SignInId", s.tenant_id as "tenant_id: TenantId", s.user_id as "user_id: UserId",
                   s.kind, u.role, u.platform_admin as platform,
-                  (s.method in ('password', 'invitation', 'registration') and u.totp_enabled_at is null
+                  (coalesce(s.browser_method, s.method) in ('password', 'invitation', 'registration') and u.totp_enabled_at is null
                    and coalesce(m.value = 'true'::jsonb, $2)) as "must_enrol!"
            from sign_ins s
            join tenants t on t.id = s.tenant_id and t.active
@@ -673,4 +673,39 @@ pub(super) async fn prune(conn: &mut PgConnection, most: i64) -> sqlx::Result<bo
     .fetch_one(conn)
     .await?;
     Ok(gone.most >= most)
+}
+
+/// Of a tenant: so many rows of each table at most.
+pub(super) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    let before = sqlx::query_scalar!(
+        r#"with tokens as (
+               delete from used_refresh_tokens where secret_hash in (
+                   select secret_hash from used_refresh_tokens where tenant_id = $1 limit $2) returning 1),
+           challenges as (
+               delete from sign_in_challenges where secret_hash in (
+                   select secret_hash from sign_in_challenges where tenant_id = $1 limit $2) returning 1),
+           codes as (
+               delete from recovery_codes where (tenant_id, user_id, code_hash) in (
+                   select tenant_id, user_id, code_hash from recovery_codes where tenant_id = $1 limit $2) returning 1),
+           links as (
+               delete from mailed_links where secret_hash in (
+                   select secret_hash from mailed_links where tenant_id = $1 limit $2) returning 1)
+           select (select count(*) from tokens) + (select count(*) from challenges)
+                  + (select count(*) from codes) + (select count(*) from links) as "gone!""#,
+        tenant.0,
+        most,
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    if before > 0 {
+        return Ok(before.unsigned_abs());
+    }
+    let gone = sqlx::query!(
+        "delete from sign_ins where id = any(array(select id from sign_ins where tenant_id = $1 limit $2))",
+        tenant.0,
+        most,
+    )
+    .execute(conn)
+    .await?;
+    Ok(gone.rows_affected())
 }

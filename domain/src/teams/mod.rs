@@ -8,6 +8,8 @@
 //! come at the same time. An owner who cannot sign in does not count.
 
 mod error;
+mod leaving;
+mod leaving_store;
 mod model;
 mod store;
 
@@ -16,6 +18,7 @@ use sqlx::PgConnection;
 use streamspace_common::{Actor, Role, TeamId, TenantId, UserId};
 use streamspace_queue::Tx;
 
+pub(crate) use self::leaving::leave;
 pub use self::{
     error::Error,
     model::{ChangeTeam, MAX_DESCRIPTION, MAX_NAME, Member, NewTeam, Team, TeamPermission, TeamRole, Whom},
@@ -238,4 +241,9 @@ async fn keep_an_owner(tx: &mut Tx, id: TeamId, leaving: &Member) -> Result<(), 
 
 fn shown(team: &Team) -> Value {
     json!({ "name": team.name, "description": team.description })
+}
+
+/// Deletes the teams of a tenant that goes, so many rows of each table at most; answers how many.
+pub(crate) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    leaving_store::erase(conn, tenant, most).await
 }

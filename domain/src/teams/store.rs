@@ -351,6 +351,6 @@ pub(super) async fn has_owner_beside(
     .await
 }
 
-fn role(text: &str) -> TeamRole {
+pub(super) fn role(text: &str) -> TeamRole {
     text.parse().expect("the column's check knows the same roles")
 }

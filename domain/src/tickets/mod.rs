@@ -4,7 +4,8 @@
 mod store;
 
 use jiff::Timestamp;
-use streamspace_common::{Classified, ErrorKind, Secret};
+use sqlx::PgConnection;
+use streamspace_common::{Classified, ErrorKind, Secret, TenantId};
 use streamspace_queue::{Queue, Tx};
 
 use crate::{
@@ -60,4 +61,9 @@ pub async fn take(queue: &Queue, secret: &str, path: &str) -> sqlx::Result<Optio
 pub async fn prune(tx: &mut Tx) -> sqlx::Result<bool> {
     let gone = store::prune(tx.conn().await?, MOST_PRUNED).await?;
     Ok(gone >= MOST_PRUNED.unsigned_abs())
+}
+
+/// Removes those of a tenant that goes, so many at most; answers how many.
+pub(crate) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    store::erase(conn, tenant, most).await
 }

@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 use sqlx::PgConnection;
-use streamspace_common::{ApiKeyId, SignInId};
+use streamspace_common::{ApiKeyId, SignInId, TenantId};
 use streamspace_queue::Tx;
 
 use crate::{callers::Credential, opaque::Hash};
@@ -55,6 +55,18 @@ pub(super) async fn prune(conn: &mut PgConnection, most: i64) -> sqlx::Result<u6
         "delete from stream_tickets where secret_hash in (
              select secret_hash from stream_tickets where expires_at < queue.now()
              order by expires_at limit $1 for update skip locked)",
+        most,
+    )
+    .execute(conn)
+    .await?;
+    Ok(gone.rows_affected())
+}
+
+pub(super) async fn erase(conn: &mut PgConnection, tenant: TenantId, most: i64) -> sqlx::Result<u64> {
+    let gone = sqlx::query!(
+        "delete from stream_tickets where secret_hash in (
+             select secret_hash from stream_tickets where tenant_id = $1 limit $2)",
+        tenant.0,
         most,
     )
     .execute(conn)

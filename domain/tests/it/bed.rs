@@ -84,11 +84,16 @@ impl Bed {
     }
 
     pub fn worker(&self, ports: &Ports) -> Running {
+        self.worker_with(ports, Duration::from_secs(2))
+    }
+
+    /// Whose jobs may go on for so long after it was asked to stop.
+    pub fn worker_with(&self, ports: &Ports, shutdown_timeout: Duration) -> Running {
         let stop = CancellationToken::new();
         let options = WorkerOptions {
             lease: Duration::from_secs(3),
             heartbeat: Duration::from_secs(1),
-            shutdown_timeout: Duration::from_secs(2),
+            shutdown_timeout,
             ..WorkerOptions::default()
         };
         let handlers = tokio::runtime::Handle::current();
@@ -103,12 +108,12 @@ impl Bed {
         Running { stop, task }
     }
 
-    pub async fn execute(&self, sql: &'static str) {
-        sqlx::raw_sql(sql).execute(self.queue.db().pool()).await.expect(sql);
+    pub async fn execute(&self, sql: &str) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(self.queue.db().pool()).await.expect(sql);
     }
 
-    pub async fn number(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(self.queue.db().pool()).await.expect(sql)
+    pub async fn number(&self, sql: &str) -> i64 {
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(self.queue.db().pool()).await.expect(sql)
     }
 
     pub async fn ends(&self, id: JobId) -> JobRow {

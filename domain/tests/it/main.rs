@@ -3,3 +3,6 @@
 mod audit;
 mod bed;
 mod jobs;
+mod people;
+mod tenants;
+mod walls;

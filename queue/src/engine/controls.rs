@@ -1,6 +1,6 @@
-//! Pauses and limits as this process last read them.
+//! Pauses, limits and suspended tenants as this process last read them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use streamspace_common::{PLATFORM, TenantId};
@@ -27,6 +27,7 @@ impl Control {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Controls {
     rows: HashMap<String, Vec<Control>>,
+    suspended: HashSet<TenantId>,
     /// An operator asked this worker to take no more jobs.
     drained: bool,
 }
@@ -37,7 +38,12 @@ impl Controls {
         for row in rows {
             by_queue.entry(row.queue.clone()).or_default().push(row);
         }
-        Self { rows: by_queue, drained }
+        Self { rows: by_queue, suspended: HashSet::new(), drained }
+    }
+
+    /// With tenants of which nothing starts.
+    pub(crate) fn without(self, suspended: HashSet<TenantId>) -> Self {
+        Self { suspended, ..self }
     }
 
     fn of(&self, lane: &Lane) -> impl Iterator<Item = &Control> {
@@ -50,7 +56,7 @@ impl Controls {
     }
 
     pub(crate) fn is_paused(&self, lane: &Lane) -> bool {
-        self.drained || self.of(lane).any(|row| row.paused)
+        self.drained || self.suspended.contains(&lane.tenant) || self.of(lane).any(|row| row.paused)
     }
 
     pub(crate) fn is_limited(&self, lane: &Lane) -> bool {

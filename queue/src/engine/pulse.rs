@@ -1,7 +1,7 @@
 //! Once a second: what this process would otherwise have to be told. One statement reads it all.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -41,6 +41,7 @@ struct Pulse {
     controls: Vec<Control>,
     /// Whether an operator drains this worker; unknown once it was taken for dead.
     drained: Option<bool>,
+    suspended: HashSet<TenantId>,
     cancels: Vec<JobId>,
     blocked: bool,
     unknown: bool,
@@ -95,7 +96,7 @@ impl Engine {
         *last_read = Some(Instant::now());
 
         let drained = pulse.drained.unwrap_or_else(|| self.controls().is_drained());
-        self.set_controls(Controls::new(pulse.controls, drained));
+        self.set_controls(Controls::new(pulse.controls, drained).without(pulse.suspended));
         for job in pulse.cancels {
             self.cancel(job);
         }
@@ -228,6 +229,7 @@ async fn read(conn: &mut PgConnection, boot: BootId, running: &[Uuid]) -> sqlx::
               where paused_at is not null or max_running is not null or rate_count is not null)
                as "controls!: Json<Vec<Control>>",
              (select draining from workers where boot_id = $1) as drained,
+              array(select id from tenants where not active) as "suspended!",
              array(select id from jobs where id = any($2) and boot_id = $1
                    and cancel_requested_at is not null and cancel_delivered_at is null) as "cancels!",
              exists (select from jobs where state = 'blocked') as "blocked!",
@@ -240,6 +242,7 @@ async fn read(conn: &mut PgConnection, boot: BootId, running: &[Uuid]) -> sqlx::
     Ok(Pulse {
         workers: row.workers.0,
         controls: row.controls.0,
+        suspended: row.suspended.into_iter().map(TenantId).collect(),
         drained: row.drained,
         cancels: row.cancels.into_iter().map(JobId).collect(),
         blocked: row.blocked,

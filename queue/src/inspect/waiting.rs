@@ -18,6 +18,8 @@ pub struct Waiting {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
+    /// Nothing of its tenant starts.
+    TenantSuspended,
     /// For everyone, or for the jobs of its tenant.
     QueuePaused {
         everyone: bool,
@@ -94,6 +96,9 @@ pub async fn waiting(conn: &mut PgConnection, scope: Scope, id: JobId) -> sqlx::
         }
         _ => {}
     }
+    if is_suspended(conn, job.tenant_id).await? {
+        reasons.push(Reason::TenantSuspended);
+    }
     limits(conn, &job.queue, job.tenant_id, &mut reasons).await?;
     let version = format!("{}@{}", job.kind, job.version);
     workers(conn, &job.queue, &version, &mut reasons).await?;
@@ -132,6 +137,15 @@ async fn holders(conn: &mut PgConnection, scope: Scope, key: &str) -> sqlx::Resu
         creator,
     )
     .fetch_all(conn)
+    .await
+}
+
+async fn is_suspended(conn: &mut PgConnection, tenant: uuid::Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from tenants where id = $1 and not active) as "is!""#,
+        tenant
+    )
+    .fetch_one(conn)
     .await
 }
 

@@ -49,7 +49,8 @@ impl Schedules {
 }
 
 /// Fires every schedule that is due and that no other scheduler is firing. One that can't be fired
-/// keeps its tick, is left alone for a while, and catches up by its policy when it can.
+/// keeps its tick, is left alone for a while, and catches up by its policy when it can; so does one of a
+/// suspended tenant once that goes on.
 pub async fn fire_due(queue: &Queue, schedules: &Schedules, troubled: &mut Troubled) -> sqlx::Result<Fired> {
     let (kinds, built_in) = schedules.known();
     let (resting, versions) = troubled.resting(Instant::now());
@@ -59,6 +60,7 @@ pub async fn fire_due(queue: &Queue, schedules: &Schedules, troubled: &mut Troub
            from schedules
            where fire_at is not null and not paused and fire_at <= queue.now()
              and case when built_in then name = any($2) else kind = any($1) end
+             and tenant_id in (select id from tenants where active)
              and (id, row_version) not in (select * from unnest($4::uuid[], $5::bigint[]))
            order by fire_at limit $3"#,
         &kinds,
@@ -107,6 +109,7 @@ pub async fn fire_due(queue: &Queue, schedules: &Schedules, troubled: &mut Troub
     let next_us = sqlx::query_scalar!(
         "select (extract(epoch from min(fire_at) - queue.now()) * 1000000)::bigint from schedules
          where fire_at is not null and not paused and case when built_in then name = any($2) else kind = any($1) end
+           and tenant_id in (select id from tenants where active)
            and (id, row_version) not in (select * from unnest($3::uuid[], $4::bigint[]))",
         &kinds,
         &built_in,

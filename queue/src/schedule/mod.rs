@@ -8,6 +8,7 @@
 mod built_in;
 mod edit;
 mod fire;
+mod leaving;
 mod store;
 mod timing;
 mod troubled;
@@ -24,6 +25,7 @@ use crate::{enqueue::EnqueueError, registry::Registry};
 pub use built_in::{BuiltIn, declare};
 pub use edit::{Preview, SaveSchedule, create, delete, pause, preview, resume, run_now, update};
 pub use fire::{Fired, fire_due};
+pub use leaving::{HandedOver, delete_of, hand_over};
 pub use store::{fires, get, list};
 pub use timing::{CatchUp, MOST_CAUGHT_UP, Timing, TimingError, When};
 pub use troubled::Troubled;

@@ -4,21 +4,18 @@ use serde::{Deserialize, Serialize};
 use streamspace_queue::{Attempt, Done, Failure, Job, Slot, minutes};
 use tokio::time::Instant;
 
-use crate::{api_keys::usage, oidc, sign_in};
+use crate::{api_keys::usage, oidc, pace::rest, registration, sign_in};
 
 /// Forgets what has ended by time: sign-ins, refresh tokens and challenges, browsers that were sent to an
-/// identity provider, mailed links, secrets of keys whose overlap is over, the log of what keys were used
-/// for, keys that sign no more. That they end does not wait for this: each is asked for its time when
-/// somebody comes with it.
+/// identity provider, mailed links, invitations, secrets of keys whose overlap is over, the log of what
+/// keys were used for, keys that sign no more. That they end does not wait for this: each is asked for its
+/// time when somebody comes with it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expire {}
 
-/// Of the time that it takes, the part in which it deletes.
-const REST: u32 = 4;
 /// Rows of a kind in one go.
 const MOST: i64 = 5000;
-const LONGEST_REST: Duration = Duration::from_secs(2);
 
 impl Job for Expire {
     const KIND: &'static str = "identity.expire";
@@ -38,15 +35,13 @@ impl Job for Expire {
             let conn = tx.conn().await?;
             let more = usage::prune(conn).await?
                 | sign_in::prune(conn, MOST).await?
-                | oidc::prune(conn, MOST).await?;
+                | oidc::prune(conn, MOST).await?
+                | registration::prune(conn, MOST).await?;
             tx.commit().await?;
             if !more {
                 break;
             }
-            tokio::select! {
-                () = tokio::time::sleep((began.elapsed() * REST).min(LONGEST_REST)) => {}
-                () = attempt.cancel.cancelled() => return Err(Failure::Cancelled),
-            }
+            rest(attempt, began).await?;
         }
         let mut tx = attempt.begin();
         let conn = tx.conn().await?;

@@ -1,5 +1,7 @@
 //! The kinds of this slice.
 
+mod delete_tenant;
+mod delete_user;
 mod expire;
 
-pub use self::expire::Expire;
+pub use self::{delete_tenant::DeleteTenant, delete_user::DeleteUser, expire::Expire};

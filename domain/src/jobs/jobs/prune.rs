@@ -8,18 +8,13 @@ use streamspace_queue::{
 };
 use tokio::time::Instant;
 
-use crate::{idempotency, tickets};
+use crate::{idempotency, pace::rest, tickets};
 
 /// Deletes jobs that have been over for their time, and what else need not be kept: keys and events of
 /// the engine, stored answers, tickets.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prune {}
-
-/// Of the time that it takes, the part in which it deletes: what others claim and complete meanwhile
-/// comes first.
-const REST: u32 = 4;
-const LONGEST_REST: Duration = Duration::from_secs(2);
 
 impl Job for Prune {
     const KIND: &'static str = "jobs.prune";
@@ -67,12 +62,5 @@ impl Job for Prune {
             rest(attempt, began).await?;
         }
         Ok(Done::with(json!({ "deleted": deleted })))
-    }
-}
-
-async fn rest(attempt: &Attempt, began: Instant) -> Result<(), Failure> {
-    tokio::select! {
-        () = tokio::time::sleep((began.elapsed() * REST).min(LONGEST_REST)) => Ok(()),
-        () = attempt.cancel.cancelled() => Err(Failure::Cancelled),
     }
 }
