@@ -24,15 +24,15 @@ use crate::{
     page::{self, Linked, List, Page},
     problem::ApiError,
     state::Api,
-    view::{GroupMapping, IdentityProvider, Role},
+    view::{GroupMapping, IdentityProvider, ListedIdentityProvider, Role},
 };
 
 pub fn router() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(list_identity_providers, create_identity_provider))
         .routes(routes!(replace_identity_provider, delete_identity_provider))
-        .routes(routes!(depart))
-        .routes(routes!(arrive))
+        .routes(routes!(oidc_login))
+        .routes(routes!(oidc_callback))
 }
 
 // Signing in -----------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ fn is_own_path(path: &str) -> bool {
     params(("provider" = String, Path, example = "acme"), DepartureQuery),
     responses((status = 303, description = "To the provider", headers(("Location" = String), ("Set-Cookie" = String))))
 )]
-async fn depart(
+async fn oidc_login(
     State(api): State<Api>,
     Name(provider): Name,
     Query(query): Query<DepartureQuery>,
@@ -142,7 +142,7 @@ impl Validate for ArrivalQuery {
     params(("provider" = String, Path, example = "acme"), ArrivalQuery),
     responses((status = 303, description = "Signed in", headers(("Location" = String), ("Set-Cookie" = String))))
 )]
-async fn arrive(
+async fn oidc_callback(
     State(api): State<Api>,
     request: Context,
     Name(provider): Name,
@@ -232,12 +232,12 @@ impl Validate for ProvidersQuery {
 /// The identity providers through which one signs in to a tenant, by their names
 ///
 /// Open to everybody. Administrators of the tenant are told all that is known, but for the secret.
-#[utoipa::path(get, path = "/api/v1/auth/oidc/providers", tag = "auth", params(ProvidersQuery), responses((status = 200, body = Page<IdentityProvider>)))]
+#[utoipa::path(get, path = "/api/v1/auth/oidc/providers", tag = "auth", params(ProvidersQuery), responses((status = 200, body = Page<ListedIdentityProvider>)))]
 async fn list_identity_providers(
     State(api): State<Api>,
     headers: HeaderMap,
     Query(query): Query<ProvidersQuery>,
-) -> Result<Linked<IdentityProvider>, ApiError> {
+) -> Result<Linked<ListedIdentityProvider>, ApiError> {
     let caller = access::whoever(&api, &headers, "auth").await?;
     let list = List::new("/api/v1/auth/oidc/providers").filter("tenant", query.tenant.as_ref());
     let after: Option<String> = list.begin(query.cursor.as_deref())?;
@@ -248,15 +248,18 @@ async fn list_identity_providers(
         .providers
         .into_iter()
         .filter(|provider| after.as_ref().is_none_or(|after| provider.settings.name > *after))
-        .map(|provider| if listed.whole { whole(&api, provider) } else { IdentityProvider::named(provider) })
+        .map(|provider| match listed.whole {
+            true => ListedIdentityProvider::Whole(whole(&api, provider)),
+            false => ListedIdentityProvider::Named(provider.into()),
+        })
         .collect();
     let limit = query.limit.unwrap_or(page::DEFAULT_LIMIT);
-    Ok(list.page_of(shown, limit, |provider| provider.name.clone()))
+    Ok(list.page_of(shown, limit, |provider| provider.name().to_owned()))
 }
 
 fn whole(api: &Api, provider: Provider) -> IdentityProvider {
     let redirect_uri = api.oidc.redirect_uri(&provider);
-    IdentityProvider::whole(provider, redirect_uri)
+    IdentityProvider::new(provider, redirect_uri)
 }
 
 /// A provider, as an administrator describes one.

@@ -6,25 +6,38 @@ use uuid::Uuid;
 
 use super::{Role, TeamRole};
 
-/// Whom people may sign in through. What stands below `displayName` is told to administrators.
+/// Whom people may sign in through.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ListedIdentityProvider {
+    /// As administrators of the tenant see it.
+    Whole(IdentityProvider),
+    Named(NamedIdentityProvider),
+}
+
+/// As people see it who choose one.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct IdentityProvider {
+pub struct NamedIdentityProvider {
     /// Stands in the addresses of signing in.
     #[schema(example = "acme")]
     pub name: String,
     #[schema(example = "Acme")]
     pub display_name: String,
-    #[serde(flatten)]
-    pub settings: Option<IdentityProviderSettings>,
 }
 
+/// All that is known of one, but for the secret.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct IdentityProviderSettings {
+pub struct IdentityProvider {
     /// Absent where the operator's configuration describes it, and so nobody changes it here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Uuid>,
+    /// Stands in the addresses of signing in.
+    #[schema(example = "acme")]
+    pub name: String,
+    #[schema(example = "Acme")]
+    pub display_name: String,
     pub enabled: bool,
     /// The issuer.
     pub provider_url: String,
@@ -57,18 +70,29 @@ pub struct GroupMapping {
     pub team_role: Option<TeamRole>,
 }
 
-impl IdentityProvider {
-    /// As people see it who choose one.
-    pub fn named(provider: oidc::Provider) -> Self {
-        let oidc::Settings { name, display_name, .. } = provider.settings;
-        Self { name, display_name, settings: None }
+impl ListedIdentityProvider {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Whole(provider) => &provider.name,
+            Self::Named(provider) => &provider.name,
+        }
     }
+}
 
-    /// As administrators see it.
-    pub fn whole(provider: oidc::Provider, redirect_uri: String) -> Self {
+impl From<oidc::Provider> for NamedIdentityProvider {
+    fn from(provider: oidc::Provider) -> Self {
+        let oidc::Settings { name, display_name, .. } = provider.settings;
+        Self { name, display_name }
+    }
+}
+
+impl IdentityProvider {
+    pub fn new(provider: oidc::Provider, redirect_uri: String) -> Self {
         let oidc::Provider { id, settings, created_at, updated_at, .. } = provider;
-        let whole = IdentityProviderSettings {
+        Self {
             id: id.map(|id| id.0),
+            name: settings.name,
+            display_name: settings.display_name,
             enabled: settings.enabled,
             provider_url: settings.provider_url,
             client_id: settings.client_id,
@@ -81,8 +105,7 @@ impl IdentityProvider {
             default_role: settings.default_role.into(),
             created_at,
             updated_at,
-        };
-        Self { name: settings.name, display_name: settings.display_name, settings: Some(whole) }
+        }
     }
 }
 

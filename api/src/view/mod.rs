@@ -17,7 +17,7 @@ mod worker;
 
 pub use api_key::{ApiKey, KeyCall, KeyDay, KeyOwner, Role};
 pub use audit::AuditRecord;
-pub use identity_provider::{GroupMapping, IdentityProvider, IdentityProviderSettings};
+pub use identity_provider::{GroupMapping, IdentityProvider, ListedIdentityProvider};
 pub use job::{Batch, CreatedBy, Job, JobError, JobState, Progress};
 pub use queue::Queue;
 pub use schedule::{CatchUp, Fire, FireOutcome, Overlap, Schedule};

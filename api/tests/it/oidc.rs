@@ -49,7 +49,7 @@ impl Stage {
     }
 
     /// The address to which the provider sends a browser back that signs somebody in.
-    async fn callback(&self, browser: &Browser) -> String {
+    pub async fn callback(&self, browser: &Browser) -> String {
         let page = browser.visit(&login(&self.app), |next| next.path().ends_with("/callback")).await.unwrap();
         page.location().unwrap_or_else(|| panic!("not sent back: {page:?}")).to_string()
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     access::{identity_provider, schedule},
     app::{Answer, App},
+    sign_in::cheap,
 };
 
 pub const STRINGS: [&str; 12] = [
@@ -96,7 +97,7 @@ fn requests(text: &str) -> Vec<(Method, &'static str, Value)> {
 
 #[tokio::test]
 async fn no_string_in_a_body_breaks_anything() {
-    let app = App::start().await;
+    let app = App::start_with(cheap()).await;
     let long = "x".repeat(100_000);
     for text in STRINGS.into_iter().chain([long.as_str()]) {
         for (method, path, body) in requests(text) {
@@ -111,7 +112,7 @@ async fn no_string_in_a_body_breaks_anything() {
 
 #[tokio::test]
 async fn no_string_in_an_address_breaks_anything() {
-    let app = App::start().await;
+    let app = App::start_with(cheap()).await;
     for text in STRINGS {
         let text: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
         for path in [
@@ -150,7 +151,7 @@ async fn no_string_in_an_address_breaks_anything() {
 
 #[tokio::test]
 async fn no_string_in_a_header_breaks_anything() {
-    let app = App::start().await;
+    let app = App::start_with(cheap()).await;
     for text in ["'; drop table jobs; --", "x\u{e4}", "00-zz-zz-zz", " ", &"y".repeat(5000)] {
         for header in ["x-request-id", "traceparent", "idempotency-key", "last-event-id", "content-type"] {
             let value = http::HeaderValue::from_bytes(text.as_bytes()).unwrap();
