@@ -249,7 +249,7 @@ async fn list_identity_providers(
         .into_iter()
         .filter(|provider| after.as_ref().is_none_or(|after| provider.settings.name > *after))
         .map(|provider| match listed.whole {
-            true => ListedIdentityProvider::Whole(whole(&api, provider)),
+            true => ListedIdentityProvider::Whole(Box::new(whole(&api, provider))),
             false => ListedIdentityProvider::Named(provider.into()),
         })
         .collect();

@@ -11,7 +11,7 @@ use super::{Role, TeamRole};
 #[serde(untagged)]
 pub enum ListedIdentityProvider {
     /// As administrators of the tenant see it.
-    Whole(IdentityProvider),
+    Whole(Box<IdentityProvider>),
     Named(NamedIdentityProvider),
 }
 

@@ -1,8 +1,8 @@
 //! Signing in through an identity provider (OpenID Connect): the code flow with PKCE, state and nonce.
 //!
 //! A provider is a tenant's, set up by its admins, or the operator's, in the configuration. What it says
-//! is checked in [`id_token`], whose account it speaks of is found in [`account`], and what binds its
-//! answer to the browser that asked is explained in [`trip`].
+//! is checked in `id_token`, whose account it speaks of is found in `account`, and what binds its
+//! answer to the browser that asked is explained in `trip`.
 
 mod account;
 mod claims;
