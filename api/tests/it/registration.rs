@@ -77,6 +77,8 @@ async fn whoever_registers_is_the_owner_and_in() {
         (&key["owner"], &key["role"], &key["isActive"]),
         (&json!("tenant"), &json!("admin"), &json!(true))
     );
+    let asked = "select count(*) from jobs where kind = 'links.mail_verification'";
+    assert_eq!(app.count(asked).await, 1, "the owner is asked whether the address is theirs");
     // All three ways in work, and so does the password.
     let token = made["accessToken"].as_str().unwrap();
     let profile = app.anonymous(Method::GET, "/api/v1/auth/profile").bearer_auth(token);

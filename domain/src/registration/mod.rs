@@ -20,6 +20,7 @@ use crate::{
     api_keys::{self, ApiKey, NewApiKey, Owner},
     audit::{self, Entry},
     identity::{self, NewOwner, NewTenant, Permission, Require, Tenant, Tier},
+    links,
     opaque::{Form, Hash},
     sign_in::{Client, Method, SignIns, Welcome},
 };
@@ -98,6 +99,7 @@ impl Registrations {
             },
         };
         let (tenant, owner) = identity::create_tenant(&mut tx, tenant).await?;
+        links::ask_to_verify(&mut tx, &owner).await.map_err(identity::Error::from)?;
         if let Some(invited) = invited {
             record_taken(&mut tx, invited.id, &tenant).await?;
         }
