@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{HeaderMap, Method, Uri, header};
 use streamspace_domain::{
-    callers::{Checked, Presented},
+    callers::{Checked, Credential, Presented},
     identity::{Permission, Require},
     tickets,
 };
@@ -17,6 +17,7 @@ use streamspace_domain::{
 use crate::{
     browser,
     caller::Caller,
+    limit::Subject,
     pages,
     problem::ApiError,
     request::{self, Asked},
@@ -38,7 +39,10 @@ pub struct Operation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// To everybody, counted against the limit of the address that asks.
     Public,
+    /// To everybody as often as they like: balancers ask for health, and documents are at hand.
+    Unlimited,
     Needs {
         permission: Permission,
         /// The area that a key's scopes must open; `None` where the operation only passes on rights
@@ -84,6 +88,10 @@ const fn open(method: &'static str, path: &'static str) -> Operation {
     Operation { method, path, access: Access::Public, streams: false, page: false }
 }
 
+const fn unlimited(path: &'static str) -> Operation {
+    Operation { access: Access::Unlimited, ..public(path) }
+}
+
 const fn stream(path: &'static str, area: &'static str, permission: Permission) -> Operation {
     Operation { streams: true, ..needs("GET", path, Some(area), permission) }
 }
@@ -94,22 +102,38 @@ const fn page(path: &'static str, permission: Permission) -> Operation {
 
 /// Every operation there is. One that is missing here is closed to everybody.
 pub const OPERATIONS: &[Operation] = &[
-    public("/"),
-    public("/health"),
-    public("/api/openapi.json"),
-    public("/api/docs"),
-    public("/api/docs/"),
-    public("/api/docs/{*rest}"),
+    unlimited("/"),
+    unlimited("/health"),
+    unlimited("/api/openapi.json"),
+    unlimited("/api/docs"),
+    unlimited("/api/docs/"),
+    unlimited("/api/docs/{*rest}"),
     public("/.well-known/jwks.json"),
     open("POST", "/api/v1/auth/login"),
     open("POST", "/api/v1/auth/refresh"),
     page("/api/v1/auth/cli/authorize", Permission::ProfileOwn),
     open("POST", "/api/v1/auth/cli/token"),
-    public("/api/v1/auth/health"),
+    unlimited("/api/v1/auth/health"),
+    open("POST", "/api/v1/auth/password-reset/request"),
+    open("POST", "/api/v1/auth/password-reset/confirm"),
+    open("POST", "/api/v1/auth/email/verify"),
+    auth("POST", "/api/v1/auth/invitations", Permission::UsersManage),
+    public("/api/v1/auth/invitations/{token}"),
+    open("POST", "/api/v1/auth/invitations/{token}/accept"),
+    public("/api/v1/auth/oidc/providers"),
+    public("/api/v1/auth/oidc/{provider}/login"),
+    public("/api/v1/auth/oidc/{provider}/callback"),
+    auth("POST", "/api/v1/auth/oidc/providers", Permission::IdentityProvidersManage),
+    auth("PUT", "/api/v1/auth/oidc/providers/{id}", Permission::IdentityProvidersManage),
+    auth("DELETE", "/api/v1/auth/oidc/providers/{id}", Permission::IdentityProvidersManage),
     auth("POST", "/api/v1/auth/logout", Permission::ProfileOwn),
     auth("GET", "/api/v1/auth/profile", Permission::ProfileOwn),
     auth("PUT", "/api/v1/auth/profile", Permission::ProfileOwn),
     auth("POST", "/api/v1/auth/change-password", Permission::ProfileOwn),
+    open("POST", "/api/v1/auth/login/mfa"),
+    auth("POST", "/api/v1/auth/mfa/enroll", Permission::ProfileOwn),
+    auth("POST", "/api/v1/auth/mfa/verify", Permission::ProfileOwn),
+    auth("DELETE", "/api/v1/auth/mfa", Permission::ProfileOwn),
     auth("GET", "/api/v1/auth/sessions", Permission::ProfileOwn),
     auth("DELETE", "/api/v1/auth/sessions/{id}", Permission::ProfileOwn),
     auth("POST", "/api/v1/auth/register/user", Permission::UsersManage),
@@ -197,13 +221,15 @@ pub fn is_stream(path: &str) -> bool {
     OPERATIONS.iter().any(|operation| operation.streams && matches(operation.path))
 }
 
-/// Lets in whoever may come: tells who it is, counts it against the key's hour, and asks for scope
-/// and permission. What a caller may *see* is decided by each operation.
+/// Lets in whoever may come: tells who it is, counts it against their limit, and asks for scope and
+/// permission. What a caller may *see* is decided by each operation.
 pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let operation = route.and_then(|route| find(request.method(), route.as_str()));
-    if operation.is_some_and(|operation| operation.access == Access::Public) {
-        return next.run(request).await;
+    match operation.map(|operation| operation.access) {
+        Some(Access::Public) => return public_answer(&api, request, next).await,
+        Some(Access::Unlimited) => return next.run(request).await,
+        Some(Access::Needs { .. }) | None => {}
     }
     let checked = match request::soon(authenticate(&api, &mut request, operation)).await.flatten() {
         Ok(checked) => checked,
@@ -220,11 +246,11 @@ pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> R
         Err(refused) => return refused.into_response(),
     };
     let asked = Asked { tenant: checked.actor.tenant, user: checked.actor.user, key: checked.key() };
-    let standing = checked.key().zip(checked.hourly_limit).map(|(key, limit)| api.limits.take(key, limit));
+    let standing = counted(&checked).map(|subject| api.limits.take(subject));
     if let Some(sign_in) = checked.sign_in() {
         api.used.note(sign_in);
     }
-    let mut response = if let Some(standing) = standing.filter(|standing| !standing.allowed) {
+    let mut response = if let Some(standing) = standing.filter(|standing| !standing.is_allowed()) {
         standing.refusal().into_response()
     } else if let Err(refused) = operation.map_or(Ok(()), |operation| authorise(&checked, operation)) {
         refused.into_response()
@@ -239,6 +265,28 @@ pub async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> R
         standing.write(response.headers_mut());
     }
     response.extensions_mut().insert(asked);
+    response
+}
+
+/// A key has a limit of its own, whomever it acts for; a person has one for all their sign-ins.
+fn counted(checked: &Checked) -> Option<Subject> {
+    match checked.credential {
+        Credential::Key(id) => checked.hourly_limit.map(|hourly| Subject::Key { id, hourly }),
+        Credential::SignIn(_) => checked.actor.user.map(Subject::User),
+    }
+}
+
+/// What nobody needs to be known for is counted by address.
+async fn public_answer(api: &Api, request: Request, next: Next) -> Response {
+    let address =
+        request.extensions().get::<streamspace_queue::Request>().and_then(|request| request.address);
+    let Some(address) = address else { return next.run(request).await };
+    let standing = api.limits.take(Subject::Address(address));
+    let mut response = match standing.is_allowed() {
+        true => next.run(request).await,
+        false => standing.refusal().into_response(),
+    };
+    standing.write(response.headers_mut());
     response
 }
 
@@ -289,6 +337,27 @@ async fn authenticate(
         None => None,
     };
     holder.ok_or_else(|| ApiError::unauthenticated("this ticket is used, too old, or for another path"))
+}
+
+/// Who asks for what strangers may ask for too, where the answer depends on it: a cookie that is over, a
+/// key without the scope and somebody without the second factor that they need are strangers. A key or
+/// token that was never one is refused, so that nobody wonders.
+pub(crate) async fn whoever(
+    api: &Api,
+    headers: &HeaderMap,
+    area: &str,
+) -> Result<Option<Arc<Checked>>, ApiError> {
+    let checked = match presented(headers)? {
+        Some(bearer) => {
+            let checked = api.callers.check(Presented::Bearer(bearer)).await?;
+            Some(checked.ok_or_else(|| ApiError::unauthenticated("this key or token is not accepted"))?)
+        }
+        None => match browser::cookie(headers, browser::SESSION) {
+            Some(cookie) => api.callers.check(Presented::Cookie(cookie)).await?,
+            None => None,
+        },
+    };
+    Ok(checked.filter(|checked| checked.scopes.allow(area, false) && !checked.must_enrol))
 }
 
 /// What somebody may do before they have the second factor that their tenant wants.

@@ -13,6 +13,8 @@ use crate::problem::ApiError;
 /// The prefix makes browsers refuse it from anybody but this host, and over anything but TLS (or to this
 /// machine).
 pub const SESSION: &str = "__Host-streamspace";
+/// What accompanies a browser to an identity provider and back.
+pub(crate) const OIDC: &str = "__Host-streamspace-oidc";
 
 /// Where our own pages are.
 #[derive(Clone, Debug)]
@@ -83,16 +85,21 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
 
 /// Sets the session's cookie.
 pub(crate) fn remember(secret: &Secret<String>, lifetime: Duration) -> HeaderValue {
-    set(secret.expose(), lifetime.as_secs())
+    set(SESSION, secret.expose(), lifetime.as_secs())
+}
+
+/// Sets the cookie that accompanies it.
+pub(crate) fn accompany(secret: &Secret<String>, lifetime: Duration) -> HeaderValue {
+    set(OIDC, secret.expose(), lifetime.as_secs())
 }
 
 /// Takes it away.
 pub(crate) fn forget() -> HeaderValue {
-    set("", 0)
+    set(SESSION, "", 0)
 }
 
-fn set(value: &str, seconds: u64) -> HeaderValue {
-    let cookie = format!("{SESSION}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
+fn set(name: &str, value: &str, seconds: u64) -> HeaderValue {
+    let cookie = format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
     let mut cookie = HeaderValue::from_str(&cookie).expect("ours are ASCII");
     cookie.set_sensitive(true);
     cookie

@@ -7,19 +7,22 @@
 //! 3. [`extract`], [`page`], [`problem`] — what a request may look like, and what refuses it.
 //! 4. [`idempotency`] — requests that may be sent twice and act once.
 //! 5. [`watch`], [`socket`] — waiting and streaming, without a database connection.
-//! 6. [`request`], [`mod@router`] — what surrounds every request, and how it is put together.
+//! 6. [`limit`] — how often anybody may ask.
+//! 7. [`request`], [`mod@router`] — what surrounds every request, and how it is put together.
 
 pub mod access;
 mod address;
 pub mod browser;
 pub mod caller;
 mod calls;
+mod cors;
 pub mod extract;
 pub mod idempotency;
 pub mod limit;
 pub mod openapi;
 pub mod page;
 mod pages;
+mod permissions;
 pub mod problem;
 pub mod request;
 pub mod router;
@@ -33,6 +36,7 @@ pub mod watch;
 
 pub use self::{
     openapi::openapi_json,
+    permissions::permissions_md,
     router::router,
     serve::{serve, turn_away},
     state::{Api, Parts},

@@ -88,6 +88,9 @@ pub(crate) fn complete(document: Document) -> Value {
 fn describe(operation: &mut Value, known: &access::Operation) {
     let Access::Needs { permission, area } = known.access else {
         operation["security"] = json!([]);
+        if known.access == Access::Public {
+            operation["responses"]["429"] = json!({ "$ref": "#/components/responses/Problem" });
+        }
         return;
     };
     let mut schemes = vec![json!({ "apiKey": [] }), json!({ "bearer": [] }), json!({ "session": [] })];

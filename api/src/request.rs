@@ -50,7 +50,7 @@ pub async fn observe(State(api): State<Api>, mut request: Request, next: Next) -
     request.extensions_mut().insert(context);
 
     let mut response = complete(next.run(request).await, &path, &id);
-    dress(response.headers_mut(), &path);
+    dress(response.headers_mut(), &path, api.over_tls);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -60,12 +60,14 @@ pub async fn observe(State(api): State<Api>, mut request: Request, next: Next) -
     response
 }
 
-/// What is left of a panic. The panic itself is logged by the hook; this ties it to the request.
+/// What is left of a panic. The panic itself is logged by the hook; this ties it to the request. By its
+/// route: what stands in a path may be a secret.
 pub async fn catch(request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     let id = request.extensions().get::<streamspace_queue::Request>().and_then(|context| context.id.clone());
     AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
-        error!(request_id = id, "a handler of {method} {path:?} panicked");
+        error!(request_id = id, "a handler of {method} {} panicked", route.as_deref().unwrap_or("unmatched"));
         ApiError::internal_untold().into_response()
     })
 }
@@ -129,9 +131,12 @@ fn complete(mut response: Response, path: &str, id: &str) -> Response {
     Response::from_parts(parts, body)
 }
 
+/// A browser that has been here by TLS comes in no other way for a year.
+const HSTS: &str = "max-age=31536000; includeSubDomains";
+
 /// Nothing of ours is framed, guessed or cached. The page of the documents alone runs scripts, its
 /// own.
-fn dress(headers: &mut HeaderMap, path: &str) {
+fn dress(headers: &mut HeaderMap, path: &str, over_tls: bool) {
     let policy = if path.starts_with("/api/docs") {
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
          connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -141,6 +146,9 @@ fn dress(headers: &mut HeaderMap, path: &str) {
     // Pages that bring their own say by hash what may run in them.
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(policy));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if over_tls {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
+    }
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

@@ -13,7 +13,7 @@ use tower_http::compression::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::{access, idempotency, openapi, problem::ApiError, request, routes, state::Api};
+use crate::{access, cors, idempotency, openapi, problem::ApiError, request, routes, state::Api};
 
 /// The described routes.
 pub(crate) fn operations() -> OpenApiRouter<Api> {
@@ -30,6 +30,9 @@ pub(crate) fn operations() -> OpenApiRouter<Api> {
         .merge(routes::audit::router())
         .merge(routes::auth::router())
         .merge(routes::cli_sign_in::router())
+        .merge(routes::oidc::router())
+        .merge(routes::mfa::router())
+        .merge(routes::links::router())
         .merge(routes::users::router())
         .merge(routes::tenant::router())
 }
@@ -40,7 +43,7 @@ pub fn router(api: Api) -> Router {
     let page = SwaggerUi::new("/api/docs")
         .external_url_unchecked("/api/openapi.json", openapi::complete(document))
         .config(Config::new(["/api/openapi.json"]).validator_url("none").try_it_out_enabled(true));
-    routes
+    let gated = routes
         .merge(page)
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so)
@@ -50,7 +53,8 @@ pub fn router(api: Api) -> Router {
         .layer(from_fn(request::catch))
         .layer(from_fn_with_state(api.clone(), access::gate))
         .layer(DefaultBodyLimit::max(api.body_limit))
-        .layer(from_fn(request::catch))
+        .layer(from_fn(request::catch));
+    cors::around(gated, api.cors_origins.as_ref())
         .layer(from_fn_with_state(api.clone(), request::observe))
         // Outside of whatever may put another body in.
         .layer(compression())

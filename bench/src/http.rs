@@ -5,17 +5,29 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use http::{Request, StatusCode, header::HOST};
-use http_body_util::{BodyExt, Empty};
+use http::{
+    Method, Request, StatusCode,
+    header::{CONTENT_TYPE, HOST},
+};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
+/// What is sent.
+pub struct Ask<'a> {
+    pub method: Method,
+    pub path: &'a str,
+    /// What says who asks.
+    pub header: Option<(&'static str, &'a str)>,
+    pub body: Bytes,
+}
+
 /// How long anything may take that is not there to wait.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct Connection {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     host: String,
 }
 
@@ -43,8 +55,20 @@ impl Connection {
         key: &str,
         patience: Duration,
     ) -> Result<(StatusCode, Bytes)> {
-        let request = Request::get(path).header(HOST, &self.host).header("x-api-key", key);
-        let request = request.body(Empty::new())?;
+        let ask = Ask { method: Method::GET, path, header: Some(("x-api-key", key)), body: Bytes::new() };
+        self.send(ask, patience).await
+    }
+
+    pub async fn send(&mut self, ask: Ask<'_>, patience: Duration) -> Result<(StatusCode, Bytes)> {
+        let Ask { method, path, header, body } = ask;
+        let mut request = Request::builder().method(method).uri(path).header(HOST, &self.host);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::new(body))?;
         let answer = async {
             self.sender.ready().await?;
             let response = self.sender.send_request(request).await?;

@@ -10,13 +10,14 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Method, StatusCode};
 use streamspace_testkit::Percentiles;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
     cpu::{Meter, Pace},
-    http::Connection,
+    http::{Ask, Connection, PATIENCE},
     process::Server,
     stage::{Stage, Turn},
 };
@@ -34,23 +35,53 @@ pub struct Site {
     pid: u32,
     postmaster: u32,
     paths: Arc<[String]>,
-    key: Arc<str>,
+    method: Method,
+    header: Option<(&'static str, Arc<str>)>,
+    body: Bytes,
+    expected: StatusCode,
 }
 
 impl Site {
     pub fn new(stage: &Stage, server: &Server, paths: &Arc<[String]>, key: &Arc<str>) -> Self {
-        let (paths, key) = (paths.clone(), key.clone());
-        Self { address: server.address, pid: server.pid(), postmaster: stage.postmaster, paths, key }
+        Self {
+            address: server.address,
+            pid: server.pid(),
+            postmaster: stage.postmaster,
+            paths: paths.clone(),
+            method: Method::GET,
+            header: Some(("x-api-key", key.clone())),
+            body: Bytes::new(),
+            expected: StatusCode::OK,
+        }
+    }
+
+    /// The same with another header that says who asks, or without any.
+    pub fn as_who(self, header: Option<(&'static str, Arc<str>)>) -> Self {
+        Self { header, ..self }
+    }
+
+    pub fn sending(self, method: Method, body: &'static str) -> Self {
+        Self { method, body: Bytes::from_static(body.as_bytes()), ..self }
+    }
+
+    pub fn expecting(self, expected: StatusCode) -> Self {
+        Self { expected, ..self }
     }
 
     /// What it answers to its nth path.
-    pub async fn answer(&self, n: usize) -> Result<bytes::Bytes> {
+    pub async fn answer(&self, n: usize) -> Result<Bytes> {
         self.ask(&mut Connection::open(self.address).await?, n).await
     }
 
-    async fn ask(&self, connection: &mut Connection, n: usize) -> Result<bytes::Bytes> {
-        let (status, body) = connection.get(&self.paths[n % self.paths.len()], &self.key).await?;
-        ensure!(status == StatusCode::OK, "answered {status}: {}", String::from_utf8_lossy(&body));
+    async fn ask(&self, connection: &mut Connection, n: usize) -> Result<Bytes> {
+        let ask = Ask {
+            method: self.method.clone(),
+            path: &self.paths[n % self.paths.len()],
+            header: self.header.as_ref().map(|(name, value)| (*name, &**value)),
+            body: self.body.clone(),
+        };
+        let (status, body) = connection.send(ask, PATIENCE).await?;
+        ensure!(status == self.expected, "answered {status}: {}", String::from_utf8_lossy(&body));
         Ok(body)
     }
 }

@@ -1,4 +1,4 @@
-//! `make bench`: measures the job engine against references in the same run, and prints one table.
+//! `make bench`: measures the job engine and who may come to it against references in the same run, and prints one table.
 //!
 //! Only ratios are worth comparing: the machine may be busy, so what is compared takes turns in
 //! short rounds and the median counts. Nothing here can fail a build.
@@ -23,7 +23,7 @@ use clap::Parser;
 
 use crate::{stage::Turn, table::render};
 
-/// Measures the job engine and prints one table.
+/// Measures the job engine, and what it costs to know who asks; prints one table.
 #[derive(Parser)]
 struct Args {
     /// What to measure; everything when none is named.
@@ -33,8 +33,19 @@ struct Args {
     quick: bool,
 }
 
-const SUBJECTS: [&str; 10] =
-    ["throughput", "latency", "enqueue", "history", "lanes", "blocked", "cancel", "api", "idle", "memory"];
+const SUBJECTS: [&str; 11] = [
+    "throughput",
+    "latency",
+    "enqueue",
+    "history",
+    "lanes",
+    "blocked",
+    "cancel",
+    "api",
+    "identity",
+    "idle",
+    "memory",
+];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -63,6 +74,7 @@ async fn main() -> Result<()> {
             "blocked" => rows::blocked::measure(&postgres, turn).await?,
             "cancel" => rows::cancel::measure(&postgres, turn).await?,
             "api" => rows::api::measure(&postgres, turn).await?,
+            "identity" => rows::identity::measure(&postgres, turn).await?,
             "idle" => rows::idle::measure(&postgres, turn).await?,
             "memory" => rows::memory::measure(&postgres, turn).await?,
             _ => unreachable!("subjects are listed above"),

@@ -1,8 +1,9 @@
 //! People with keys, for whoever asks the API.
 
 use anyhow::Result;
-use streamspace_common::{Actor, PLATFORM, Role, UserId};
+use streamspace_common::{Actor, Config, PLATFORM, Role, UserId};
 use streamspace_domain::api_keys::{self, NewApiKey, Owner};
+use streamspace_domain::sign_in::Passwords;
 use streamspace_queue::{Listen, Request};
 
 use crate::stage::{Stage, tenant};
@@ -41,4 +42,17 @@ pub async fn operators(stage: &Stage, people: usize) -> Result<Vec<String>> {
     tx.commit().await?;
     queue.close().await;
     Ok(keys)
+}
+
+/// What everybody of [`passwords`] signs in with.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// Gives everybody a password.
+pub async fn passwords(stage: &Stage) -> Result<()> {
+    let hash = Passwords::new(&Config::default().auth).hash(PASSWORD.into()).await?;
+    sqlx::query("update users set password_hash = $1")
+        .bind(hash)
+        .execute(&mut stage.connect().await?)
+        .await?;
+    Ok(())
 }

@@ -12,7 +12,10 @@ use axum::{
 use http::StatusCode;
 use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts, view};
-use streamspace_common::{Config, JobId, MasterKeys, config::JobsConfig};
+use streamspace_common::{
+    Config, JobId, MasterKeys,
+    config::{JobsConfig, LimitsConfig},
+};
 use streamspace_domain::Ports;
 use streamspace_queue::{
     Db, DbOptions, Listen, Queue, QueueOptions, Release,
@@ -123,6 +126,9 @@ async fn listen() -> Result<TcpListener> {
 
 async fn serve_api(url: &str) -> Result<()> {
     let queue = queue(url, API_NAME, Listen { engine: false, live: true })?;
+    let limits =
+        LimitsConfig { user_per_minute: u32::MAX, address_per_minute: u32::MAX, ..Default::default() };
+    let config = Config { limits, ..Config::default() };
     let ports = Ports::default();
     let parts = Parts {
         queue,
@@ -130,9 +136,10 @@ async fn serve_api(url: &str) -> Result<()> {
         schedules: streamspace_domain::schedules(&ports),
         checks: Checks::new(),
         master: MasterKeys::generate(),
+        identity_providers: Arc::new(streamspace_http::HttpProviders::of(&config)),
         stop: CancellationToken::new(),
     };
-    let api = Api::new(&Config::default(), parts);
+    let api = Api::new(&config, parts);
     Ok(streamspace_api::serve(listen().await?, api).await?)
 }
 

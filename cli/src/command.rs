@@ -52,6 +52,8 @@ enum Command {
     Completions { shell: Shell },
     /// Print the description of the API, as OpenAPI 3.1.
     Openapi,
+    /// Print who may do what, as Markdown.
+    Permissions,
     /// Print the version.
     Version,
 }
@@ -76,6 +78,10 @@ impl Cli {
             }
             Command::Openapi => {
                 console::result_text(&streamspace_api::openapi_json());
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Permissions => {
+                console::result_text(&streamspace_api::permissions_md());
                 Ok(ExitCode::SUCCESS)
             }
             Command::Version => {

@@ -62,6 +62,9 @@ ids! {
     ScheduleId,
     TeamId,
     SignInId,
+    OidcProviderId,
+    /// Who somebody is to an issuer.
+    OidcIdentityId,
     /// One start of one process. Never a host name: a restarted worker is another worker.
     BootId,
 }

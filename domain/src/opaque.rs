@@ -25,6 +25,9 @@ impl Form {
     /// Of whoever is asked whether a program may act as them: yes.
     pub const CLI_CONSENT: Self = Self("cy_");
     pub const CLI_CODE: Self = Self("cc_");
+    pub const OIDC_STATE: Self = Self("os_");
+    pub const OIDC_BROWSER: Self = Self("ob_");
+    pub const LINK: Self = Self("ml_");
 
     /// A new one.
     pub fn make(self) -> Secret<String> {

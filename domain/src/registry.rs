@@ -12,6 +12,8 @@ use crate::{
     audit::{self, jobs as audit_jobs},
     identity::jobs as identity,
     jobs::jobs,
+    links::jobs as links,
+    mail::Mail,
 };
 
 /// What the bodies of jobs need from outside.
@@ -19,14 +21,19 @@ use crate::{
 pub struct Ports {
     pub retention: Retention,
     pub audit: audit::Kept,
+    pub mail: Mail,
 }
 
 pub fn registry(ports: &Ports) -> Registry {
+    let mail = Arc::new(ports.mail.clone());
     Registry::new()
         .register::<audit_jobs::Seal>(Arc::new(ports.audit))
         .register::<identity::Expire>(Arc::new(()))
         .register::<jobs::Change>(Arc::new(()))
         .register::<jobs::Prune>(Arc::new(ports.retention))
+        .register::<links::MailInvitation>(mail.clone())
+        .register::<links::MailReset>(mail.clone())
+        .register::<links::MailVerification>(mail)
 }
 
 pub fn built_in() -> Vec<BuiltIn> {

@@ -95,8 +95,9 @@ async fn cancel_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u
              from target t where j.id = t.id
              returning j.id, j.state, j.boot_id, j.unique_mode, j.row_version),
            keys as (
-             delete from job_keys k using changed c
-             where c.state = 'cancelled' and c.unique_mode in (1, 2) and k.job_id = c.id)
+             delete from job_keys where (tenant_id, kind, key) in (
+               select k.tenant_id, k.kind, k.key from changed c join job_keys k on k.job_id = c.id
+               where c.state = 'cancelled' and c.unique_mode in (1, 2) for update of k skip locked))
            select id as "id: JobId", boot_id as "boot: BootId", state as "state: State", row_version from changed"#,
         ids,
         tenant,
@@ -138,16 +139,21 @@ pub async fn retry(tx: &mut Tx, scope: Scope, id: JobId) -> Result<JobRow, Contr
 /// answers how many.
 async fn retry_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u64> {
     let (tenant, user, creator) = scope.columns();
-    // Keys that protect nothing any more. Those of other jobs are not locked: their ends delete them.
+    // Keys that protect nothing any more, unless one has changed hands by the time that it is locked.
+    // Those of other jobs are not locked: their ends delete them.
     sqlx::query!(
-        "delete from job_keys where (tenant_id, kind, key) in (
-           select k.tenant_id, k.kind, k.key from jobs j
+        "with free as materialized (
+           select k.tenant_id, k.kind, k.key, k.job_id from jobs j
            join job_keys k on k.tenant_id = j.tenant_id and k.kind = j.kind and k.key = j.unique_key
            left join jobs holder on holder.id = k.job_id and holder.state not in ('succeeded', 'failed', 'cancelled')
                                     and (j.unique_mode = 2 or holder.state <> 'running')
            where j.id = any($1) and j.unique_mode in (1, 2) and j.state in ('failed', 'cancelled')
-             and (k.until <= queue.now() or holder.id is null)
-           order by k.tenant_id, k.kind, k.key for update of k skip locked)",
+             and (k.until <= queue.now() or holder.id is null))
+         delete from job_keys where (tenant_id, kind, key) in (
+           select k.tenant_id, k.kind, k.key from free
+           join job_keys k on k.tenant_id = free.tenant_id and k.kind = free.kind and k.key = free.key
+                              and k.job_id = free.job_id
+           for update of k skip locked)",
         ids,
     )
     .execute(tx.conn().await?)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sqlx::{
-    PgConnection, PgPool, Postgres, Transaction,
+    Connection, PgConnection, PgPool, Postgres, Transaction,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -88,22 +88,27 @@ impl Db {
         &self.direct
     }
 
-    /// Does something of the engine's on a direct connection. One that does not answer in time is
-    /// closed, not put back: who knows whether anybody is still at its other end.
+    /// Does something of the engine's on a direct connection, but not for ever.
     pub(crate) async fn direct_within<T>(
         &self,
         limit: Duration,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> sqlx::Result<T> {
-        let mut connection = Some(within(limit, self.direct.acquire()).await?);
-        let answer = match &mut connection {
-            Some(open) => within(limit, work(open)).await,
-            None => unreachable!("it was just opened"),
-        };
-        if answer.as_ref().is_err_and(is_silence) {
-            discard(&mut connection);
+        on_one_of(&self.direct, limit, work).await
+    }
+
+    /// Reads something for the engine, as on a connection of [`Db::read`], but not for ever.
+    pub(crate) async fn read_within<T>(
+        &self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        if !self.pooled {
+            return on_one_of(&self.pool, limit, work).await;
         }
-        answer
+        let in_transaction =
+            async |conn: &mut PgConnection| work(&mut *conn.begin_with(POOLED_BEGIN).await?).await;
+        on_one_of(&self.pool, limit, in_transaction).await
     }
 
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
@@ -149,6 +154,24 @@ impl DerefMut for Reader {
     }
 }
 
+/// A connection that does not answer in time is closed, not put back: who knows whether anybody is
+/// still at its other end.
+async fn on_one_of<T>(
+    pool: &PgPool,
+    limit: Duration,
+    work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+) -> sqlx::Result<T> {
+    let mut connection = Some(within(limit, pool.acquire()).await?);
+    let answer = match &mut connection {
+        Some(open) => within(limit, work(open)).await,
+        None => unreachable!("it was just opened"),
+    };
+    if answer.as_ref().is_err_and(is_silence) {
+        discard(&mut connection);
+    }
+    answer
+}
+
 /// Waits for an answer of the database, but not for ever.
 pub(crate) async fn within<T>(
     limit: Duration,
@@ -171,5 +194,38 @@ fn is_silence(error: &sqlx::Error) -> bool {
 pub(crate) fn discard(connection: &mut Option<PoolConnection<Postgres>>) {
     if let Some(connection) = connection.take() {
         drop(connection.detach());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use streamspace_testkit::{Postgres, Proxy, eventually};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// It would hold its place in the pool for as long as nobody says that its other end is gone.
+    #[tokio::test]
+    async fn a_connection_that_fell_silent_is_not_put_back() {
+        let database = Postgres::shared().await.database().await.expect("a database");
+        let proxy = Proxy::to(database.port()).await.expect("a proxy");
+        let url = format!("postgres://postgres@127.0.0.1:{}/{}", proxy.port(), database.name());
+        for pooled in [false, true] {
+            let direct_url = pooled.then(|| database.url().to_owned());
+            let options =
+                DbOptions { url: url.clone(), direct_url, max_connections: 8, application: "test".into() };
+            let db = Db::new(&options).expect("a database URL");
+            let ask = async |conn: &mut PgConnection| sqlx::query("select 1").execute(conn).await;
+            db.read_within(SOON, ask).await.expect("an answer");
+            eventually(SOON, "it is put back", async || (db.pool().num_idle() == 1).then_some(())).await;
+            let silenced = db.read_within(Duration::from_millis(500), async |conn| {
+                proxy.silence();
+                ask(conn).await
+            });
+            assert!(silenced.await.is_err_and(|error| is_silence(&error)));
+            assert_eq!(db.pool().size(), 0, "its place is free");
+            proxy.restore();
+        }
     }
 }

@@ -96,8 +96,9 @@ pub(crate) async fn park(conn: &mut PgConnection, park: &Park<'_>) -> sqlx::Resu
              where id = $1 and fence = $2
              returning id, unique_mode, state, lane, order_at, run_at, row_version),
            keys as (
-             delete from job_keys k using parked p
-             where p.state = 'cancelled' and p.unique_mode in (1, 2) and k.job_id = p.id)
+             delete from job_keys where (tenant_id, kind, key) in (
+               select k.tenant_id, k.kind, k.key from parked p join job_keys k on k.job_id = p.id
+               where p.state = 'cancelled' and p.unique_mode in (1, 2) for update of k skip locked))
            select state as "state: crate::model::State", lane, order_at, run_at, row_version from parked"#,
         park.job.0,
         park.fence,

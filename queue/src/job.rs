@@ -99,6 +99,10 @@ pub(crate) enum UniqueWhile {
 
 impl Unique {
     /// Until a worker takes the job: a request that arrives during the run makes a second one.
+    ///
+    /// A duplicate keeps the job from starting until its transaction ends, so that the job sees what was
+    /// written before. Transactions that overlap without a gap keep it waiting as long as they do: let
+    /// those that enqueue such a job be short.
     pub fn while_waiting(key: impl Into<String>) -> Self {
         Self { key: stored_key(key.into()), while_: UniqueWhile::Waiting, ttl: None }
     }

@@ -12,7 +12,7 @@ use streamspace_common::{BootId, JobId, TenantId};
 use tracing::warn;
 
 use crate::{
-    db::{Db, within},
+    db::Db,
     notice::{Lane, Notices},
 };
 
@@ -89,8 +89,9 @@ pub(crate) async fn take_slots(
                from unnest($1::uuid[], $2::text[]) as b(id, key)
                where j.id = b.id and j.boot_id = $3
                returning j.id, j.state, j.unique_mode)
-             delete from job_keys k using back
-             where back.state = 'cancelled' and back.unique_mode = 2 and k.job_id = back.id",
+             delete from job_keys where (tenant_id, kind, key) in (
+               select k.tenant_id, k.kind, k.key from back join job_keys k on k.job_id = back.id
+               where back.state = 'cancelled' and back.unique_mode in (1, 2) for update of k skip locked)",
             &ids,
             &keys,
             boot.0,
@@ -161,8 +162,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 pub(crate) async fn free_abandoned(db: &Db, job: JobId, fence: i64) -> sqlx::Result<Vec<String>> {
     let mut backoff = Duration::from_millis(100);
     loop {
-        match within(ANSWER, free(db, job, fence)).await {
-            Err(error) if !db.pool().is_closed() => {
+        match db.direct_within(ANSWER, async |conn| free(conn, job, fence).await).await {
+            Err(error) if !db.direct().is_closed() => {
                 warn!(job.id = %job, %error, "its slots are not freed yet; trying again in {backoff:?}");
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(Duration::from_secs(10));
@@ -172,15 +173,8 @@ pub(crate) async fn free_abandoned(db: &Db, job: JobId, fence: i64) -> sqlx::Res
     }
 }
 
-async fn free(db: &Db, job: JobId, fence: i64) -> sqlx::Result<Vec<String>> {
-    let mut tx = db.begin().await?;
-    let keys = sqlx::query_scalar!(
-        "delete from job_slots where job_id = $1 and fence = $2 returning key",
-        job.0,
-        fence
-    )
-    .fetch_all(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    Ok(keys)
+async fn free(conn: &mut PgConnection, job: JobId, fence: i64) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!("delete from job_slots where job_id = $1 and fence = $2 returning key", job.0, fence)
+        .fetch_all(conn)
+        .await
 }

@@ -32,9 +32,8 @@ pub(crate) struct Settled {
 /// Completes jobs and releases their slots and keys. A unique key that somebody has locked is being
 /// taken over: it is left to them.
 ///
-/// The join on the primary key is written out as one probe a row: with a bare `state = 'running'`
-/// the planner may walk the wrong partial index, and on a young table without statistics it may
-/// read it whole.
+/// Found by the primary key and the fence alone: with a bare `state = 'running'` the planner may walk
+/// the wrong partial index.
 pub(crate) async fn finish(conn: &mut PgConnection, jobs: &[Finish]) -> sqlx::Result<Settled> {
     let ids: Vec<Uuid> = jobs.iter().map(|job| job.job.0).collect();
     let fences: Vec<i64> = jobs.iter().map(|job| job.fence).collect();
@@ -96,6 +95,8 @@ pub(crate) struct End {
     pub progress: Option<Value>,
     /// The handler still runs, so its slots stay taken.
     pub keep_slots: bool,
+    /// Under which this end is counted; none when the job never began.
+    pub kind: Option<String>,
 }
 
 impl End {
@@ -110,6 +111,7 @@ impl End {
             warning: None,
             progress: None,
             keep_slots: false,
+            kind: None,
         }
     }
 }
@@ -153,6 +155,8 @@ impl Verdict {
 ///
 /// One that was claimed from the lane of a kind goes back into its queue's: those that know the kind
 /// may be gone by then, and only who claims it finds out.
+///
+/// They are counted here, where it is known what became of the job.
 pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<Settled> {
     let ids: Vec<Uuid> = jobs.iter().map(|job| job.job.0).collect();
     let fences: Vec<i64> = jobs.iter().map(|job| job.fence).collect();
@@ -162,6 +166,7 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
     let warnings: Vec<Option<&str>> = jobs.iter().map(|job| job.warning.as_deref()).collect();
     let progress: Vec<Option<&Value>> = jobs.iter().map(|job| job.progress.as_ref()).collect();
     let keep: Vec<bool> = jobs.iter().map(|job| job.keep_slots).collect();
+    let kinds: Vec<Option<&str>> = jobs.iter().map(|job| job.kind.as_deref()).collect();
     let rows = sqlx::query!(
         r#"with done as (
              update jobs j set
@@ -182,10 +187,10 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
                     errors = case when u.error is null then j.errors
                                   else queue.append_error(j.errors, u.error) end
              from unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[],
-                         $6::jsonb[], $7::text[], $8::jsonb[], $9::bool[])
-                  as u(id, fence, code, wait_ms, start_us, error, warning, progress, keep_slots)
+                         $6::jsonb[], $7::text[], $8::jsonb[], $9::bool[], $10::text[])
+                  as u(id, fence, code, wait_ms, start_us, error, warning, progress, keep_slots, kind)
              where j.id = u.id and j.fence = u.fence
-             returning j.id, u.fence, j.tenant_id, j.state, j.lane, j.order_at, j.run_at, j.row_version,
+             returning j.id, u.fence, u.kind, j.tenant_id, j.state, j.lane, j.order_at, j.run_at, j.row_version,
                        j.slot_keys is not null and not u.keep_slots as keyed,
                        j.unique_mode in (1, 2) and j.state in ('failed', 'cancelled') as unique_over),
            slots as (
@@ -196,8 +201,8 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
                select k.tenant_id, k.kind, k.key from done join job_keys k on k.job_id = done.id
                where done.unique_over for update of k skip locked))
            select id as "id: JobId", tenant_id as "tenant: TenantId", state as "state: State", lane, order_at, run_at,
-                  row_version, null as "key" from done
-           union all select null, null, null, null, null, null, null, key from slots"#,
+                  row_version, kind, null as "key" from done
+           union all select null, null, null, null, null, null, null, null, key from slots"#,
         &ids,
         &fences,
         &codes,
@@ -207,6 +212,7 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
         &warnings as &[Option<&str>],
         &progress as &[Option<&Value>],
         &keep,
+        &kinds as &[Option<&str>],
     )
     .fetch_all(conn)
     .await?;
@@ -219,6 +225,16 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
         let (Some(id), Some(tenant), Some(state)) = (row.id, row.tenant, row.state) else { continue };
         settled.jobs += 1;
         settled.notices.changed(id, row.row_version.unwrap_or_default());
+        if let Some(kind) = row.kind {
+            let outcome = match state {
+                State::Failed => "failed",
+                State::Cancelled => "cancelled",
+                State::Retrying => "retried",
+                State::Snoozed => "snoozed",
+                _ => "released",
+            };
+            metrics::counter!("streamspace_jobs_total", "kind" => kind, "outcome" => outcome).increment(1);
+        }
         match (state, row.lane, row.order_at, row.run_at) {
             (State::Queued, Some(name), Some(at), _) => {
                 settled.notices.claimable(Lane { name, tenant }, at.to_jiff());

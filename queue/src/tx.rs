@@ -37,8 +37,9 @@ impl Tx {
         self.actor.tenant
     }
 
-    /// For the scheduler, which fires for each tenant in one transaction.
-    pub(crate) fn act_as(&mut self, actor: Actor) {
+    /// For the scheduler, which fires for each tenant in one transaction, and for whoever finds out only in
+    /// the transaction who it is that comes.
+    pub fn act_as(&mut self, actor: Actor) {
         self.actor = actor;
     }
 

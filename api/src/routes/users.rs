@@ -4,11 +4,14 @@ use axum::{Json, extract::State, response::Response};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use streamspace_common::{Secret, UserId};
-use streamspace_domain::identity::{self, ChangeUser, NewUser, Permission, UserFilter};
+use streamspace_domain::{
+    identity::{self, ChangeUser, NewUser, Permission, UserFilter},
+    links::NewInvitation,
+};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::auth::check_chosen;
+use super::{auth::check_chosen, links::answer_invited};
 use crate::{
     caller::Caller,
     extract::{ApiTx, Faults, Id, Query, Valid, Validate},
@@ -83,22 +86,30 @@ struct CreateUserBody {
     #[schema(max_length = 64)]
     username: Option<String>,
     role: Role,
-    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
-    password: Secret<String>,
-    #[schema(value_type = String, format = Password)]
-    password_confirmation: Secret<String>,
+    #[schema(value_type = Option<String>, format = Password, min_length = 8, max_length = 128)]
+    password: Option<Secret<String>>,
+    #[schema(value_type = Option<String>, format = Password)]
+    password_confirmation: Option<Secret<String>>,
+    /// In place of a password: they choose one by a link that is mailed.
+    #[serde(default)]
+    invite: bool,
 }
 
 impl Validate for CreateUserBody {
     fn validate(&self, faults: &mut Faults) {
         faults.text("/email", &self.email, 320);
         faults.text("/name", &self.name, 200);
-        check_chosen(faults, &self.password, &self.password_confirmation);
+        match (&self.password, &self.password_confirmation) {
+            (Some(password), Some(again)) if !self.invite => check_chosen(faults, password, again),
+            (None, None) if self.invite => {}
+            _ => faults.add("/password", "send it with its confirmation, or `invite: true` without both"),
+        }
     }
 }
 
-/// Makes a person of the tenant, with a password
+/// Makes a person of the tenant: with a password, or by an invitation
 ///
+/// With `invite: true` the answer also has a `jobId`, and what `POST /api/v1/auth/invitations` tells holds.
 /// Admins and owners are made by owners.
 #[utoipa::path(
     post, path = "/api/v1/auth/register/user", tag = "auth", request_body = CreateUserBody,
@@ -112,8 +123,13 @@ async fn create_user(
 ) -> Result<Response, ApiError> {
     // Hashing is work: not for who may not.
     identity::Require::require(caller.actor(), Permission::UsersManage)?;
+    let Some(password) = body.password else {
+        let CreateUserBody { email, name, username, role, .. } = body;
+        return answer_invited(tx, NewInvitation { email, name: Some(name), username, role: role.into() })
+            .await;
+    };
     let names = [body.email.as_str(), body.username.as_deref().unwrap_or_default()];
-    let password_hash = Some(api.sign_ins.hash("/password", body.password, &names).await?);
+    let password_hash = Some(api.sign_ins.hash("/password", password, &names).await?);
     let new = NewUser {
         email: body.email,
         username: body.username,
@@ -200,8 +216,8 @@ struct Profile {
 }
 
 fn permissions(caller: &Caller) -> Vec<&'static str> {
-    let held = Permission::ALL.into_iter().filter(|permission| permission.is_held_by(caller.actor()));
-    held.map(Permission::as_str).collect()
+    let held = Permission::ALL.iter().filter(|permission| permission.is_held_by(caller.actor()));
+    held.map(|permission| permission.as_str()).collect()
 }
 
 /// Oneself, with what one may

@@ -2,6 +2,7 @@
 
 mod api_key;
 mod audit;
+mod identity_provider;
 mod job;
 mod queue;
 mod schedule;
@@ -16,6 +17,7 @@ mod worker;
 
 pub use api_key::{ApiKey, KeyCall, KeyDay, KeyOwner, Role};
 pub use audit::AuditRecord;
+pub use identity_provider::{GroupMapping, IdentityProvider, IdentityProviderSettings};
 pub use job::{Batch, CreatedBy, Job, JobError, JobState, Progress};
 pub use queue::Queue;
 pub use schedule::{CatchUp, Fire, FireOutcome, Overlap, Schedule};

@@ -14,14 +14,14 @@ use crate::app::{Answer, App, Person, any_id, key_of};
 const AUTHORIZE: &str = "/cli/authorize?redirect_uri=http://127.0.0.1:1234/&state=walked&code_challenge_method=S256\
                          &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-struct Operation {
-    method: Method,
-    path: String,
+pub struct Operation {
+    pub method: Method,
+    pub path: String,
     document: Value,
 }
 
 /// What the public port answers.
-fn operations() -> Vec<Operation> {
+pub fn operations() -> Vec<Operation> {
     let document: Value = serde_json::from_str(&streamspace_api::openapi_json()).unwrap();
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -36,7 +36,7 @@ fn operations() -> Vec<Operation> {
 }
 
 impl Operation {
-    fn access(&self) -> Access {
+    pub fn access(&self) -> Access {
         match find(&self.method, &self.path) {
             Some(operation) => operation.access,
             None => panic!("{} {} needs an entry in access::OPERATIONS", self.method, self.path),
@@ -44,9 +44,10 @@ impl Operation {
     }
 
     /// The path with ids of things that exist and are ours.
-    fn path(&self, ours: &Ours) -> String {
+    pub fn path(&self, ours: &Ours) -> String {
         let id = match self.path.split('/').nth(3) {
             Some("auth") if self.path.contains("/users/") => ours.owner.clone(),
+            Some("auth") if self.path.contains("/oidc/providers/") => ours.provider.clone(),
             Some("jobs") => ours.job.clone(),
             Some("schedules") => ours.schedule.clone(),
             Some("teams") => ours.team.clone(),
@@ -59,11 +60,13 @@ impl Operation {
             .replace("{userId}", &ours.owner)
             .replace("{permission}", "team.manage")
             .replace("{key}", "ui.announcement")
+            .replace("{provider}", "no-such-provider")
             .replace("{name}", "tests")
+            .replace("{token}", "ml_walked")
             .replace("/cli/authorize", AUTHORIZE)
     }
 
-    fn body(&self) -> Option<Value> {
+    pub fn body(&self) -> Option<Value> {
         let schema = &self.document["requestBody"]["content"]["application/json"]["schema"]["$ref"];
         let name = schema.as_str()?.rsplit('/').next()?;
         Some(match name {
@@ -76,7 +79,10 @@ impl Operation {
             "AddTeamMemberBody" => json!({ "email": "viewer@example.org", "role": "owner" }),
             "ChangeTeamMemberBody" => json!({ "role": "viewer" }),
             "SettingBody" => json!({ "value": "walked" }),
+            "IdentityProviderBody" => identity_provider("walked"),
             "LoginBody" => json!({ "email": "nobody@example.org", "password": "walked" }),
+            "LoginMfaBody" => json!({ "challenge": "sc_walked", "code": "123456" }),
+            "VerifyMfaBody" | "DisableMfaBody" => json!({ "code": "123456" }),
             "RefreshBody" => json!({ "refreshToken": "rt_walked" }),
             "CliTokenBody" => json!({
                 "code": "cc_walked", "codeVerifier": "w".repeat(43), "redirectUri": "http://127.0.0.1:1234/",
@@ -88,6 +94,15 @@ impl Operation {
                 "email": "walked@example.org", "name": "Walked", "role": "user",
                 "password": "walked through", "passwordConfirmation": "walked through",
             }),
+            "PasswordResetBody" => json!({ "email": "nobody@example.org" }),
+            "ConfirmPasswordResetBody" => json!({
+                "token": "ml_walked", "password": "walked through", "passwordConfirmation": "walked through",
+            }),
+            "VerifyEmailBody" => json!({ "token": "ml_walked" }),
+            "InvitationBody" => json!({ "email": "invited@example.org", "role": "user" }),
+            "AcceptInvitationBody" => {
+                json!({ "password": "walked through", "passwordConfirmation": "walked through" })
+            }
             "ChangeUserBody" | "ProfileBody" | "TenantBody" => json!({ "name": "Walked" }),
             // Nothing matches, so that the walk harms nothing.
             "JobFilter" => json!({ "kind": "no.such" }),
@@ -95,7 +110,7 @@ impl Operation {
         })
     }
 
-    async fn call(&self, app: &App, who: Option<&Person>, ours: &Ours) -> Answer {
+    pub async fn call(&self, app: &App, who: Option<&Person>, ours: &Ours) -> Answer {
         let path = self.path(ours);
         let mut request = match who {
             Some(who) => app.request(who, self.method.clone(), &path),
@@ -108,12 +123,17 @@ impl Operation {
     }
 }
 
-struct Ours {
-    job: String,
-    schedule: String,
-    team: String,
-    owner: String,
-    key: String,
+pub struct Ours {
+    pub job: String,
+    pub schedule: String,
+    pub team: String,
+    pub owner: String,
+    pub key: String,
+    pub provider: String,
+}
+
+pub fn identity_provider(name: &str) -> Value {
+    json!({ "name": name, "providerUrl": "https://id.example", "clientId": "walked", "clientSecret": "walked" })
 }
 
 pub fn schedule(name: &str) -> Value {
@@ -125,12 +145,17 @@ pub fn schedule(name: &str) -> Value {
     })
 }
 
-async fn ours(app: &App) -> Ours {
+pub async fn ours(app: &App) -> Ours {
     let job = app.job(&app.ours.owner).await;
     let made = app.post(&app.ours.owner, "/api/v1/schedules", schedule("ours")).await.expect(201).json();
     let team = app.post(&app.ours.owner, "/api/v1/teams", json!({ "name": "ours" })).await.expect(201).json();
     let key =
         app.post(&app.ours.owner, "/api/v1/api-keys", json!({ "name": "ours" })).await.expect(201).json();
+    let provider = app
+        .post(&app.ours.owner, "/api/v1/auth/oidc/providers", identity_provider("ours"))
+        .await
+        .expect(201)
+        .json();
     let id = |made: Value| made["id"].as_str().unwrap().to_owned();
     Ours {
         job: job.to_string(),
@@ -138,6 +163,7 @@ async fn ours(app: &App) -> Ours {
         team: id(team),
         owner: app.ours.owner.id.to_string(),
         key: id(key),
+        provider: id(provider),
     }
 }
 
@@ -165,11 +191,24 @@ async fn nobody_gets_in_but_where_everybody_may() {
     for operation in operations() {
         let answer = operation.call(&app, None, &ours).await;
         match operation.access() {
+            // Answers everybody alike.
+            Access::Public if operation.path == "/api/v1/auth/password-reset/request" => {
+                assert_eq!(answer.status, 202, "{}", answer.text);
+            }
             // Strangers are refused there for what they send.
             Access::Public if operation.method == Method::POST => {
                 assert!(matches!(answer.status, 401 | 404), "{}: {}", operation.path, answer.text);
             }
-            Access::Public => assert_eq!(answer.status, 200, "{}: {}", operation.path, answer.text),
+            // Browsers on their way, which nobody has sent.
+            Access::Public if operation.path.contains("{provider}") => {
+                assert!(matches!(answer.status, 400 | 404), "{}: {}", operation.path, answer.text);
+            }
+            Access::Public if operation.path.contains("{token}") => {
+                answer.problem(404, "not-found");
+            }
+            Access::Public | Access::Unlimited => {
+                assert_eq!(answer.status, 200, "{}: {}", operation.path, answer.text);
+            }
             Access::Needs { .. } => {
                 let answer = answer.problem(401, "unauthenticated");
                 assert_eq!(answer.header("www-authenticate"), "Bearer");
@@ -255,6 +294,7 @@ async fn the_lowest_role_reads_its_own_and_changes_nothing() {
             "/api/v1/auth/sessions/{id}" => &[404],
             // A key is no sign-in, and this person has no password.
             "/api/v1/auth/logout" => &[409],
+            path if path.starts_with("/api/v1/auth/mfa") => &[409],
             "/api/v1/auth/change-password" => &[422],
             "/api/v1/auth/tenant/profile" if operation.method == Method::GET => &[200],
             path if own.contains(&path) => &[200, 201, 426],

@@ -1,24 +1,27 @@
 //! A test bed: a private database, the API on a port of its own, and people with keys.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use reqwest::{Method, RequestBuilder, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts};
-use streamspace_common::{Actor, Config, JobId, MasterKeys, PLATFORM, Role, TenantId, UserId};
+use streamspace_common::{
+    Actor, Config, JobId, MasterKeys, PLATFORM, Role, TenantId, UserId, config::MailConfig,
+};
 use streamspace_domain::{
     Ports,
     api_keys::{self, NewApiKey, Owner},
-    identity::{self, NewOwner, NewTenant, Tier},
+    identity::{self, NewOwner, NewTenant, People, Tier},
+    mail::Mail,
     sign_in::Passwords,
 };
 use streamspace_queue::{
     Attempt, Db, DbOptions, Done, Failure, Job, Listen, Options, Queue, QueueOptions, Release, Request,
-    enqueue_with,
+    WorkerOptions, enqueue_with, run_worker,
 };
-use streamspace_testkit::{Database, Postgres};
+use streamspace_testkit::{Database, Postgres, Smtp};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -98,7 +101,11 @@ impl App {
 
     /// Another process of the same installation: it hears of this one's changes by NOTIFY only.
     pub async fn another(&self) -> SocketAddr {
-        serve(&self.config, connect(&self._database), self.master.clone(), self.stop.clone()).await
+        self.another_with(&self.config).await
+    }
+
+    pub async fn another_with(&self, config: &Config) -> SocketAddr {
+        serve(config, connect(&self._database), self.master.clone(), self.stop.clone()).await
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -115,6 +122,12 @@ impl App {
 
     pub async fn get(&self, who: &Person, path: &str) -> Answer {
         Answer::of(self.request(who, Method::GET, path)).await
+    }
+
+    /// Of one of several processes.
+    pub async fn get_at(&self, process: SocketAddr, who: &Person, path: &str) -> Answer {
+        let request = self.client.get(format!("http://{process}{path}"));
+        Answer::of(request.header("x-api-key", &who.key)).await
     }
 
     pub async fn post(&self, who: &Person, path: &str, body: Value) -> Answer {
@@ -159,8 +172,18 @@ impl App {
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(self.queue.db().pool()).await.unwrap()
     }
 
+    /// Their keys may make so many requests an hour.
+    pub async fn limit(&self, who: &Person, hourly: u32) {
+        self.execute(&format!("update api_keys set hourly_limit = {hourly} where user_id = '{}'", who.id))
+            .await;
+    }
+
     pub async fn revoke(&self, who: &Person) {
         self.execute(&format!("update api_keys set active = false where user_id = '{}'", who.id)).await;
+    }
+
+    pub fn master(&self) -> &MasterKeys {
+        &self.master
     }
 
     pub async fn set_password(&self, who: &Person) {
@@ -170,6 +193,23 @@ impl App {
     pub async fn set_password_to(&self, who: &Person, password: &str) {
         let hash = Passwords::new(&self.config.auth).hash(password.into()).await.unwrap();
         self.execute(&format!("update users set password_hash = '{hash}' where id = '{}'", who.id)).await;
+    }
+
+    /// A worker that mails to this server.
+    pub fn mails_to(&self, server: &Smtp) {
+        let config = MailConfig {
+            host: Some("127.0.0.1".to_owned()),
+            port: server.port(),
+            tls: false,
+            ..MailConfig::default()
+        };
+        let mailer = streamspace_mail::Smtp::new(&config, streamspace_mail::Options::default()).unwrap();
+        let mail = Mail { mailer: Arc::new(mailer), public_url: "https://streams.example".to_owned() };
+        let registry = streamspace_domain::registry(&Ports { mail, ..Ports::default() });
+        let options = WorkerOptions { shutdown_timeout: Duration::from_secs(2), ..WorkerOptions::default() };
+        let handlers = tokio::runtime::Handle::current();
+        let (queue, stop) = (self.queue.clone(), self.stop.clone());
+        tokio::spawn(run_worker(queue, registry, Arc::new(People), options, handlers, stop));
     }
 
     pub fn stop(&self) {
@@ -206,7 +246,8 @@ async fn serve(config: &Config, queue: Queue, master: MasterKeys, stop: Cancella
     let ports = Ports::default();
     let registry = streamspace_domain::registry(&ports);
     let schedules = streamspace_domain::schedules(&ports);
-    let parts = Parts { queue, registry, schedules, checks, master, stop };
+    let identity_providers = std::sync::Arc::new(streamspace_http::HttpProviders::of(config));
+    let parts = Parts { queue, registry, schedules, checks, master, identity_providers, stop };
     tokio::spawn(streamspace_api::serve(listener, Api::new(config, parts)));
     address
 }

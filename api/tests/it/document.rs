@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::Value;
+use streamspace_api::access::{Access, find};
 
 use crate::app::{Answer, App};
 
@@ -28,9 +29,18 @@ fn every_operation_says_what_it_is() {
             assert!(operation["summary"].is_string(), "{name} has no summary");
             assert!(operation["security"].is_array(), "{name} does not say who may call it");
             assert!(operation["tags"].is_array(), "{name} has no tag");
-            if path.starts_with("/api/v1") {
-                assert!(operation["x-permission"].is_string(), "{name} names no permission");
-                assert!(operation["responses"]["401"].is_object(), "{name} is never refused");
+            let known = find(&method.to_uppercase().parse().unwrap(), path);
+            match known.map(|known| known.access) {
+                Some(Access::Needs { .. }) => {
+                    assert!(operation["x-permission"].is_string(), "{name} names no permission");
+                    assert!(operation["responses"]["401"].is_object(), "{name} is never refused");
+                    assert!(operation["responses"]["429"].is_object(), "{name} has no limit");
+                }
+                Some(Access::Public) => {
+                    assert!(operation["responses"]["429"].is_object(), "{name} has no limit");
+                }
+                Some(Access::Unlimited) => {}
+                None => assert!(operation["servers"].is_array(), "{name} is in no table"),
             }
         }
     }

@@ -156,8 +156,7 @@ async fn a_key_has_its_hour() {
     let answer = app.get(owner, "/api/v1/jobs").await.expect(200);
     assert_eq!(answer.header("ratelimit-policy"), "\"hour\";q=10000;w=3600");
     assert!(answer.header("ratelimit").starts_with("\"hour\";r=9999;t=3"), "{}", answer.header("ratelimit"));
-    app.execute(&format!("update api_keys set hourly_limit = 3 where user_id = '{}'", app.ours.user.id))
-        .await;
+    app.limit(&app.ours.user, 3).await;
     for _ in 0..3 {
         app.get(&app.ours.user, "/api/v1/jobs").await.expect(200);
     }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
-use streamspace_common::{Config, config::AuthConfig};
+use streamspace_common::{
+    Config,
+    config::{AuthConfig, LimitsConfig},
+};
 use streamspace_testkit::eventually;
 
 use crate::app::{Answer, App, PASSWORD, Person};
@@ -13,7 +16,12 @@ use crate::app::{Answer, App, PASSWORD, Person};
 /// Hashes that cost nothing: what they are worth is tested where they are made.
 pub fn cheap() -> Config {
     let auth = AuthConfig { argon2_memory_kib: 64, argon2_iterations: 1, ..AuthConfig::default() };
-    Config { auth, ..Config::default() }
+    Config { auth, limits: generous(), ..Config::default() }
+}
+
+/// All come from one address here.
+pub fn generous() -> LimitsConfig {
+    LimitsConfig { user_per_minute: 100_000, address_per_minute: 100_000, ..LimitsConfig::default() }
 }
 
 pub async fn login(app: &App, body: Value) -> Answer {

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    access::schedule,
+    access::{identity_provider, schedule},
     app::{Answer, App},
 };
 
@@ -49,6 +49,38 @@ fn requests(text: &str) -> Vec<(Method, &'static str, Value)> {
         body[field] = text.into();
         requests.push((Method::POST, "/api/v1/teams", body));
     }
+    for field in [
+        "name",
+        "displayName",
+        "providerUrl",
+        "clientId",
+        "clientSecret",
+        "redirectUri",
+        "scopes",
+        "usernameClaim",
+        "emailClaim",
+        "groupsClaim",
+        "groupMapping",
+        "defaultRole",
+        text,
+    ] {
+        for value in [json!(text), json!([text]), json!([{ "group": text, "role": "user" }])] {
+            let mut body = identity_provider("fine");
+            body[field] = value;
+            requests.push((Method::POST, "/api/v1/auth/oidc/providers", body));
+        }
+    }
+    for field in ["email", "tenant", text] {
+        let mut body = json!({ "email": "nobody@example.org" });
+        body[field] = text.into();
+        requests.push((Method::POST, "/api/v1/auth/password-reset/request", body));
+    }
+    for field in ["email", "name", "username", "role", text] {
+        let mut body = json!({ "email": "fine@example.org", "role": "user" });
+        body[field] = text.into();
+        requests.push((Method::POST, "/api/v1/auth/invitations", body));
+    }
+    requests.push((Method::POST, "/api/v1/auth/email/verify", json!({ "token": text })));
     requests.push((Method::PUT, "/api/v1/settings/ui.announcement", json!({ "value": text })));
     requests.push((Method::PUT, "/api/v1/settings/auth.mfa_required", json!({ "value": text })));
     requests.push((Method::PATCH, "/api/v1/queues/maintenance", json!({ "rate": text })));
@@ -91,6 +123,11 @@ async fn no_string_in_an_address_breaks_anything() {
             format!("/api/v1/teams/{text}/members"),
             format!("/api/v1/teams?q={text}"),
             format!("/api/v1/settings/{text}"),
+            format!("/api/v1/auth/oidc/{text}/login"),
+            format!("/api/v1/auth/oidc/{text}/callback"),
+            format!("/api/v1/auth/oidc/acme/login?returnTo={text}&link={text}"),
+            format!("/api/v1/auth/oidc/acme/callback?state={text}&code={text}&iss={text}&error={text}"),
+            format!("/api/v1/auth/oidc/providers?tenant={text}"),
             format!("/api/v1/settings?category={text}"),
             format!("/api/v1/jobs?kind={text}&queue={text}"),
             format!("/api/v1/jobs?cursor={text}"),

@@ -5,6 +5,7 @@ pub mod blocked;
 pub mod cancel;
 pub mod enqueue;
 pub mod history;
+pub mod identity;
 pub mod idle;
 pub mod lanes;
 pub mod latency;

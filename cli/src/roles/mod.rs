@@ -15,14 +15,15 @@ use clap::Args;
 use streamspace_admin::Checks;
 use streamspace_api::{Api, Parts};
 use streamspace_common::{Config, MasterKeys, telemetry};
-use streamspace_domain::{Ports, audit, identity::People};
+use streamspace_domain::{Ports, audit, identity::People, mail::Mail};
+use streamspace_http::HttpProviders;
 use streamspace_queue::{Ended, Listen, Queue, QueueOptions, Release, retention::Retention};
 use tokio::{
     net::TcpListener,
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     database::Database,
@@ -214,13 +215,14 @@ async fn serve(
         registry: streamspace_domain::registry(&ports),
         schedules: streamspace_domain::schedules(&ports),
         checks,
+        identity_providers: Arc::new(HttpProviders::of(&config)),
         stop,
     };
     streamspace_api::serve(listener, Api::new(&config, parts)).await.context("the public port failed")
 }
 
 async fn worker(config: Config, queue: Queue, stays: bool, stop: CancellationToken) -> Result<()> {
-    let registry = streamspace_domain::registry(&ports(&config));
+    let registry = streamspace_domain::registry(&Ports { mail: mail(&config)?, ..ports(&config) });
     let ended = streamspace_worker::run(queue, registry, Arc::new(People), &config.jobs, stays, stop).await;
     match ended.context("cannot start the threads of jobs")? {
         Ended::Stopped => Ok(()),
@@ -236,6 +238,15 @@ async fn scheduler(config: Config, queue: Queue, stop: CancellationToken) -> Res
     Ok(())
 }
 
+/// Of a worker: no other role sends any.
+fn mail(config: &Config) -> Result<Mail> {
+    let public_url = config.server.public_url();
+    if config.mail.host.is_some() && config.server.public_url.is_none() {
+        warn!("links in mails lead to {public_url}: set server.public_url to where people reach it");
+    }
+    Ok(Mail { mailer: streamspace_mail::of_config(config)?, public_url })
+}
+
 fn ports(config: &Config) -> Ports {
     Ports {
         retention: Retention {
@@ -244,5 +255,6 @@ fn ports(config: &Config) -> Ports {
             failed: config.jobs.retention_failed,
         },
         audit: audit::Kept(config.audit.retention),
+        ..Ports::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::section::section;
+use super::{oidc::OidcProviders, section::section};
 
 section! {
     /// Signing in.
@@ -23,5 +23,7 @@ section! {
         argon2_parallelism: u32 = 1;
         /// Whether signing in takes a second factor, in tenants whose administrators have not said.
         mfa_required: bool = false;
+        /// Identity providers of the whole installation, a table each: see [identity providers](identity-providers.md). Tenants set up their own through the API.
+        oidc: OidcProviders = OidcProviders::default();
     }
 }

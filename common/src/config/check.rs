@@ -47,6 +47,7 @@ impl Config {
     /// Keys with what is wrong with them.
     pub(super) fn conflicts(&self) -> Vec<(&'static str, String)> {
         let mut found = self.job_conflicts();
+        found.extend(self.mail.conflicts());
         let mut refuse = |key, message: &str| found.push((key, message.to_owned()));
         for (key, url) in
             [("database.url", &self.database.url), ("database.direct_url", &self.database.direct_url)]
@@ -70,8 +71,14 @@ impl Config {
         if self.server.public_url.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
             refuse("server.public_url", "expected http://… or https://…");
         }
-        if self.limits.api_key_per_hour == 0 {
-            refuse("limits.api_key_per_hour", "expected at least 1");
+        for (key, limit) in [
+            ("limits.api_key_per_hour", self.limits.api_key_per_hour),
+            ("limits.user_per_minute", self.limits.user_per_minute),
+            ("limits.address_per_minute", self.limits.address_per_minute),
+        ] {
+            if limit == 0 {
+                refuse(key, "expected at least 1");
+            }
         }
         self.auth_conflicts(&mut refuse);
         if self.audit.retention < SHORTEST_AUDIT {
@@ -150,15 +157,19 @@ impl Config {
             let url = Url::parse(url.as_ref()?.expose()).ok()?;
             url.password().map(Secret::from)
         };
-        [
+        let ours = [
             ("database.url", in_url(&self.database.url)),
             ("database.direct_url", in_url(&self.database.direct_url)),
             ("database.password", self.database.password.clone()),
             ("redis.url", in_url(&self.redis.url)),
-        ]
-        .into_iter()
-        .filter_map(|(key, secret)| Some((key, weakness(secret?.expose())?)))
-        .collect()
+            ("mail.password", self.mail.password.clone()),
+        ];
+        let of_providers =
+            self.auth.oidc.0.iter().map(|provider| ("auth.oidc", Some(provider.client_secret.clone())));
+        ours.into_iter()
+            .chain(of_providers)
+            .filter_map(|(key, secret)| Some((key, weakness(secret?.expose())?)))
+            .collect()
     }
 
     pub fn is_production(&self) -> bool {

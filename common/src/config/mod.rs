@@ -9,7 +9,10 @@ mod check;
 mod database;
 mod jobs;
 mod log;
+mod mail;
 mod networks;
+pub mod oidc;
+mod origins;
 mod problems;
 mod reader;
 mod reference;
@@ -27,7 +30,9 @@ pub use self::{
     database::{DatabaseConfig, SslMode},
     jobs::JobsConfig,
     log::{LogConfig, LogFormat, LogLevel},
+    mail::{MailConfig, Sender},
     networks::Networks,
+    origins::Origins,
     problems::{Problem, Problems},
     reader::{Origin, Sources},
     reference::Effective,
@@ -40,7 +45,7 @@ use self::{reader::Reader, section::Section, section::section};
 use crate::secret::Secret;
 
 section! {
-    /// Redis carries what may be lost: live events between replicas. Without it they go over NOTIFY.
+    /// Redis carries what may be lost: live events between replicas, and what they have counted against limits. Without it events go over NOTIFY, and each process counts alone.
     "redis" => RedisConfig {
         /// `redis://:password@host/0`, `rediss://…` or `redis+unix:///path`.
         url: Option<Secret<String>> = None;
@@ -48,10 +53,12 @@ section! {
 }
 
 section! {
-    /// Keys of the installation.
+    /// Keys of the installation, and whom it may reach.
     "security" => SecurityConfig {
         /// The file (0600) of the master key that encrypts every stored secret; several processes of one installation share it.
         master_key_file: Option<PathBuf> = None, shown "`master.key` in `server.data_dir`, made at first start";
+        /// Private addresses that the product may reach when others than the operator name them, such as an identity provider in one's own network: `10.1.0.0/16,127.0.0.1`. Public ones are always allowed.
+        allowed_cidrs: Option<Networks> = None;
     }
 }
 
@@ -60,6 +67,10 @@ section! {
     "limits" => LimitsConfig {
         /// Requests an hour of an API key that has no limit of its own.
         api_key_per_hour: u32 = 10_000;
+        /// Requests a minute of a person who signed in, over all their sign-ins.
+        user_per_minute: u32 = 600;
+        /// Requests a minute of an address, or of an IPv6 network `/64`, to operations that are open to everybody; health and documents are not counted.
+        address_per_minute: u32 = 60;
     }
 }
 
@@ -108,6 +119,7 @@ config! {
     tenants: TenantsConfig,
     limits: LimitsConfig,
     jobs: JobsConfig,
+    mail: MailConfig,
     audit: AuditConfig,
     log: LogConfig,
 }

@@ -77,20 +77,15 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    pub(super) fn value<T: Value>(
-        &mut self,
-        path: &'static str,
-        alias: Option<&'static str>,
-        default: T,
-    ) -> T {
-        let Some((text, origin)) = self.find(path, alias) else {
+    pub(super) fn value<T: Value>(&mut self, path: &'static str, aliases: &[&str], default: T) -> T {
+        let Some((text, origin)) = self.find::<T>(path, aliases) else {
             self.origins.insert(path, Origin::Default);
             return default;
         };
         let value = T::parse(&text);
         if value.is_none() {
             let got = if T::SECRET { "another value".to_owned() } else { format!("{text:?}") };
-            let message = format!("expected {}, got {got}", T::EXPECTED);
+            let message = T::fault(&text).unwrap_or_else(|| format!("expected {}, got {got}", T::EXPECTED));
             self.problems.add(path, Some(origin.clone()), message);
         }
         self.origins.insert(path, origin);
@@ -98,7 +93,11 @@ impl<'a> Reader<'a> {
     }
 
     /// An empty variable counts as absent: compose files and charts pass those for what is not set.
-    fn find(&self, path: &str, alias: Option<&str>) -> Option<(String, Origin)> {
+    fn find<T: Value>(&self, path: &str, aliases: &[&str]) -> Option<(String, Origin)> {
+        let from_file = || Some((self.file.get(path)?.clone(), Origin::File(self.sources.file.clone()?)));
+        if T::IN_FILE_ONLY {
+            return from_file();
+        }
         let variable_set = |name: &str| {
             let value = self.sources.environment.get(name).filter(|value| !value.is_empty())?;
             Some((value.clone(), Origin::Environment(name.to_owned())))
@@ -106,10 +105,8 @@ impl<'a> Reader<'a> {
         if let Some(value) = self.sources.flags.get(path) {
             return Some((value.clone(), Origin::Flag));
         }
-        variable_set(&variable(path)).or_else(|| alias.and_then(variable_set)).or_else(|| {
-            let origin = Origin::File(self.sources.file.clone()?);
-            Some((self.file.get(path)?.clone(), origin))
-        })
+        let published = || aliases.iter().copied().find_map(variable_set);
+        variable_set(&variable(path)).or_else(published).or_else(from_file)
     }
 
     fn flatten(&mut self, path: &Path, tree: Tree) {
@@ -138,15 +135,21 @@ impl<'a> Reader<'a> {
     /// A misspelt key would otherwise be a default in silence.
     pub(super) fn refuse_unknown(&mut self, keys: &[Key]) {
         let paths: BTreeSet<&str> = keys.iter().map(|key| key.path).collect();
-        let variables: BTreeSet<String> = keys.iter().map(Key::variable).collect();
+        let elsewhere: BTreeSet<&str> =
+            keys.iter().filter(|key| !key.in_file_only).map(|key| key.path).collect();
+        let variables: BTreeSet<String> = elsewhere.iter().map(|path| variable(path)).collect();
         let file = self.sources.file.clone().map(Origin::File);
         let from_file = self.file.keys().map(|key| (key.as_str(), file.clone()));
         let from_flags = self.sources.flags.keys().map(|key| (key.as_str(), Some(Origin::Flag)));
         let mut unknown: Vec<Problem> = from_flags
-            .chain(from_file)
-            .filter(|(key, _)| !paths.contains(key))
-            .map(|(key, origin)| Problem::unknown(key, origin, paths.iter().copied()))
+            .filter(|(key, _)| !elsewhere.contains(key))
+            .map(|(key, origin)| Problem::unknown(key, origin, elsewhere.iter().copied()))
             .collect();
+        unknown.extend(
+            from_file
+                .filter(|(key, _)| !paths.contains(key))
+                .map(|(key, origin)| Problem::unknown(key, origin, paths.iter().copied())),
+        );
         unknown.extend(
             self.sources
                 .environment
@@ -195,6 +198,8 @@ fn as_text(value: &Tree) -> Result<Option<String>, &'static str> {
         Tree::String(text) => Ok(Some(text.clone())),
         Tree::Number(number) => Ok(Some(number.to_string())),
         Tree::Bool(value) => Ok(Some(value.to_string())),
+        // Tables are told by what reads them; nothing else has any.
+        Tree::Array(items) if items.iter().any(Tree::is_object) => Ok(Some(value.to_string())),
         Tree::Array(items) => {
             let items = items.iter().map(|item| as_text(item)?.ok_or("expected no empty items"));
             Ok(Some(items.collect::<Result<Vec<_>, _>>()?.join(",")))

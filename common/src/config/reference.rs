@@ -56,12 +56,12 @@ impl Config {
 
 fn row(key: &Key) -> String {
     format!(
-        "| `{}` | `{}` | {} | {} | {} | {} |\n",
+        "| `{}` | {} | {} | {} | {} | {} |\n",
         key.path,
-        key.variable(),
+        if key.in_file_only { "file only".to_owned() } else { format!("`{}`", key.variable()) },
         key.default,
         if key.secret { "yes" } else { "" },
-        key.alias.map(|alias| format!("`{alias}`")).unwrap_or_default(),
+        key.aliases.iter().map(|alias| format!("`{alias}`")).collect::<Vec<_>>().join(", "),
         key.doc,
     )
 }

@@ -10,8 +10,10 @@ pub struct Key {
     pub doc: String,
     pub default: String,
     pub secret: bool,
-    /// The variable of the published API that also sets it, when ours does not.
-    pub alias: Option<&'static str>,
+    /// It has neither a variable nor a flag.
+    pub in_file_only: bool,
+    /// The variables of the published API that also set it, when ours does not; the first wins.
+    pub aliases: &'static [&'static str],
 }
 
 impl Key {
@@ -54,7 +56,7 @@ macro_rules! section {
                 $(#[doc = $doc:literal])+
                 $field:ident: $ty:ty = $default:expr
                     $(, shown $shown:literal)?
-                    $(, alias $alias:literal)?;
+                    $(, alias $alias:literal $(| $more:literal)*)?;
             )+
         }
     ) => {
@@ -87,7 +89,8 @@ macro_rules! section {
                     default: [$($shown.to_owned(),)? $crate::config::section::default_text(&default.$field)]
                         .into_iter().next().unwrap_or_default(),
                     secret: <$ty as $crate::config::value::Value>::SECRET,
-                    alias: None $(.or(Some($alias)))?,
+                    in_file_only: <$ty as $crate::config::value::Value>::IN_FILE_ONLY,
+                    aliases: &[$($alias $(, $more)*)?],
                 }),+]
             }
 
@@ -96,7 +99,7 @@ macro_rules! section {
                 Self { $(
                     $field: reader.value(
                         concat!($section, ".", stringify!($field)),
-                        None $(.or(Some($alias)))?,
+                        &[$($alias $(, $more)*)?],
                         default.$field,
                     ),
                 )+ }

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::{
     networks::Networks,
+    origins::Origins,
     section::section,
     value::{ByteSize, home, words},
 };
@@ -37,6 +38,8 @@ section! {
         admin_port: u16 = 9464;
         /// Proxies in front of the public port, by network: `10.0.0.0/8,192.0.2.7`. A request that comes through them alone is the address's that the nearest of them that is not ours names in `X-Forwarded-For`; from everyone else that header is not believed.
         trusted_proxies: Option<Networks> = None;
+        /// Origins of other web pages that may use the API from a browser: `https://app.example.com,http://localhost:3000`; they may send the browser's credentials. `*` alone lets every page in, without them.
+        cors_origins: Option<Origins> = None;
         /// Largest body that a request may have.
         body_limit: ByteSize = ByteSize::mib(1);
         /// Logs in detail what the product itself does, unless `log.level` is set. Refused in production: details are about people.
@@ -51,6 +54,11 @@ impl ServerConfig {
 
     pub fn admin_address(&self) -> SocketAddr {
         SocketAddr::new(self.admin_host, self.admin_port)
+    }
+
+    /// Whether those who come over the public URL come by TLS, here or as far as a proxy of ours.
+    pub fn is_over_tls(&self) -> bool {
+        self.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
     }
 
     /// Without a slash at its end.

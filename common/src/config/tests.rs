@@ -74,6 +74,19 @@ fn the_first_source_wins() {
 }
 
 #[test]
+fn of_two_published_variables_the_first_wins() {
+    let mut sources =
+        environment(&[("SMTP_USER", "b"), ("SMTP_USERNAME", "a"), ("SMTP_PASS", "correct horse")]);
+    let config = Config::load(&sources).expect("good");
+    assert_eq!(config.mail.username.as_deref(), Some("a"));
+    assert_eq!(config.mail.password, Some("correct horse".into()));
+    sources.environment.insert("SMTP_USERNAME".to_owned(), String::new());
+    let config = Config::load(&sources).expect("good");
+    assert_eq!(config.mail.username.as_deref(), Some("b"));
+    assert_eq!(config.origins["mail.username"], Origin::Environment("SMTP_USER".to_owned()));
+}
+
+#[test]
 fn yaml_says_the_same_as_toml() {
     let (_folder, path) = file(
         "c.yaml",
@@ -193,6 +206,24 @@ fn debugging_logs_in_detail_unless_a_level_is_set() {
 }
 
 #[test]
+fn a_limit_lets_something_through() {
+    for key in ["API_KEY_PER_HOUR", "USER_PER_MINUTE", "ADDRESS_PER_MINUTE"] {
+        let found = problems(&environment(&[(&format!("STREAMSPACE_LIMITS_{key}"), "0")]));
+        assert!(found.len() == 1 && found[0].ends_with("expected at least 1"), "{found:?}");
+    }
+}
+
+#[test]
+fn origins_are_told_in_a_file_or_in_one_text() {
+    let (_folder, path) =
+        file("c.toml", "[server]\ncors_origins = [\"https://a.example\", \"http://b:3000\"]\n");
+    let config = Config::load(&Sources { file: Some(path), ..Default::default() }).expect("good");
+    assert_eq!(config.server.cors_origins, "https://a.example,http://b:3000".parse().ok());
+    let found = problems(&environment(&[("STREAMSPACE_SERVER_CORS_ORIGINS", "https://a.example,*")]));
+    assert!(found[0].contains("or `*` alone"), "{found:?}");
+}
+
+#[test]
 fn variables_without_effect_are_said() {
     let config = Config::load(&environment(&[("GIN_MODE", "release")])).expect("good");
     assert_eq!(config.notices, ["GIN_MODE has no effect: use log.level and log.format"]);
@@ -200,8 +231,28 @@ fn variables_without_effect_are_said() {
 
 #[test]
 fn every_key_can_be_set_by_its_variable() {
-    for key in Config::describe() {
+    for key in Config::describe().into_iter().filter(|key| !key.in_file_only) {
         let found = problems(&environment(&[(&key.variable(), "\u{0}"), ("STREAMSPACE_LOG_LEVEL", "loud")]));
         assert!(found.iter().all(|line| !line.contains(": unknown")), "{found:?}");
     }
+}
+
+#[test]
+fn a_list_of_tables_stands_in_the_file_alone() {
+    let toml = "[[auth.oidc]]\nname = 'acme'\nprovider_url = 'https://id.example'\nclient_id = 'x'\nclient_secret = 'hunter2hunter2'\ntenant = 'acme'\n";
+    let yaml = "auth:\n  oidc:\n  - name: acme\n    provider_url: https://id.example\n    client_id: x\n    client_secret: hunter2hunter2\n    tenant: acme\n";
+    for (name, text) in [("c.toml", toml), ("c.yaml", yaml)] {
+        let (_folder, path) = file(name, text);
+        let config = Config::load(&Sources { file: Some(path), ..Default::default() }).expect("good");
+        assert_eq!(config.auth.oidc.0[0].name, "acme", "{name}");
+        assert!(!format!("{config:?} {:?}", config.effective()).contains("hunter2"));
+    }
+    let (_folder, path) = file("c.toml", &toml.replace("name", "nmae"));
+    let found = problems(&Sources { file: Some(path), ..Default::default() }).concat();
+    assert!(
+        found.starts_with("auth.oidc (from ") && found.ends_with("): [0].nmae: unknown field `nmae`"),
+        "{found}"
+    );
+    let found = problems(&environment(&[("STREAMSPACE_AUTH_OIDC", "[]")])).concat();
+    assert!(found.starts_with("STREAMSPACE_AUTH_OIDC: unknown"), "{found}");
 }

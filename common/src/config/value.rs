@@ -15,10 +15,16 @@ use crate::{
 
 pub trait Value: Sized {
     const SECRET: bool = false;
+    /// A list of tables has no form in a variable or a flag.
+    const IN_FILE_ONLY: bool = false;
     /// Completes "expected …" in the message about a bad value.
     const EXPECTED: &'static str;
 
     fn parse(text: &str) -> Option<Self>;
+    /// What exactly is wrong with a text, where more than one thing can be. Says no secret.
+    fn fault(_text: &str) -> Option<String> {
+        None
+    }
     /// `None` when there is no value.
     fn show(&self) -> Option<String>;
 }

@@ -1,4 +1,5 @@
 use streamspace_common::{Classified, ErrorKind};
+use streamspace_queue::EnqueueError;
 
 use super::permissions::Forbidden;
 
@@ -25,6 +26,8 @@ pub enum Error {
     Invalid { field: &'static str, message: String },
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
+    #[error(transparent)]
+    Enqueue(#[from] EnqueueError),
     #[error("database")]
     Db(#[from] sqlx::Error),
 }
@@ -41,6 +44,7 @@ impl Classified for Error {
             Self::NeedsOwner => ErrorKind::Forbidden,
             Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Forbidden(error) => error.kind(),
+            Self::Enqueue(error) => error.kind(),
             Self::Db(error) => error.kind(),
         }
     }

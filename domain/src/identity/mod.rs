@@ -12,10 +12,12 @@ pub(crate) mod store;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 use sqlx::PgConnection;
-use streamspace_common::{Actor, Role, Secret};
+use streamspace_common::{Actor, Role, Secret, TenantId};
 use streamspace_queue::Tx;
 
-pub(crate) use self::people::{of_sign_in, person};
+pub(crate) use self::people::{
+    free_username, insert_user, may_manage, of_sign_in, person, person_named, unlock, verify_email, waiting,
+};
 pub use self::{
     error::Error,
     model::{ChangeTenant, ChangeUser, NewOwner, NewTenant, NewUser, Tenant, Tier, User, UserFilter},
@@ -90,6 +92,19 @@ pub async fn change_tenant(tx: &mut Tx, change: ChangeTenant) -> Result<Tenant, 
 pub async fn find_tenant(tx: &mut Tx, slug: &str) -> Result<Tenant, Error> {
     tx.require(Permission::TenantsManage)?;
     store::tenant_by_slug(tx.conn().await?, slug).await
+}
+
+/// A tenant, for other slices: they have asked for the right, or need none.
+pub(crate) async fn tenant_of(conn: &mut PgConnection, id: TenantId) -> Result<Tenant, Error> {
+    store::tenant(conn, id).await
+}
+
+/// The same by its slug.
+pub(crate) async fn tenant_named(conn: &mut PgConnection, slug: &str) -> Result<Option<Tenant>, Error> {
+    match store::tenant_by_slug(conn, slug).await {
+        Err(Error::NoTenant) => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// A person of a tenant by e-mail, for those who operate the installation.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     audit::{self, Entry},
-    sign_in,
+    links, sign_in,
 };
 
 /// A page of the tenant's people, newest first, after the cursor.
@@ -46,6 +46,27 @@ pub(crate) async fn person(conn: &mut PgConnection, tenant: TenantId, id: UserId
     store::by_id(conn, tenant, id).await
 }
 
+/// Anybody by their address, for other slices.
+pub(crate) async fn person_named(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    email: &str,
+) -> Result<Option<User>, Error> {
+    match store::by_email(conn, tenant, email).await {
+        Err(Error::NoUser) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// A username like this that nobody has, in the letters that one may have.
+pub(crate) async fn free_username(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    wanted: &str,
+) -> Result<String, Error> {
+    Ok(store::free_username(conn, tenant, &model::username_of(wanted)).await?)
+}
+
 /// Whoever signs in, with the tenant; nobody who may not.
 pub(crate) async fn of_sign_in(
     conn: &mut PgConnection,
@@ -62,7 +83,33 @@ pub async fn create_user(tx: &mut Tx, new: NewUser) -> Result<User, Error> {
     tx.require(Permission::UsersManage)?;
     may_manage(tx.actor(), new.role)?;
     let tenant = tx.tenant();
-    insert_user(tx, tenant, new, false).await
+    let has_way_in = new.password_hash.is_some();
+    let user = insert_user(tx, tenant, new, false).await?;
+    if has_way_in {
+        links::ask_to_verify(tx, &user).await?;
+    }
+    Ok(user)
+}
+
+/// Whoever has this address in one's tenant and no way in yet.
+pub(crate) async fn waiting(tx: &mut Tx, email: &str) -> Result<Option<User>, Error> {
+    let tenant = tx.tenant();
+    Ok(store::waiting(tx.conn().await?, tenant, email).await?)
+}
+
+/// Somebody has shown that the address is theirs.
+pub(crate) async fn verify_email(tx: &mut Tx, user: &User) -> Result<(), Error> {
+    if user.email_verified {
+        return Ok(());
+    }
+    store::set_email_verified(tx.conn().await?, user.tenant, user.id).await?;
+    let verified = Entry::new("users.verify_email", "user", user.id).after(json!({ "email": user.email }));
+    Ok(audit::record_in(tx, user.tenant, verified).await?)
+}
+
+/// Forgives the failures that have closed an account.
+pub(crate) async fn unlock(tx: &mut Tx, user: &User) -> sqlx::Result<()> {
+    store::unlock(tx.conn().await?, user.tenant, user.id).await
 }
 
 /// The same for whoever has asked for another right.
@@ -153,6 +200,9 @@ async fn apply(tx: &mut Tx, before: User, change: ChangeUser) -> Result<User, Er
         sign_in::end_all(tx, tenant, before.id).await?;
     }
     let after = store::by_id(tx.conn().await?, tenant, before.id).await?;
+    if after.active && after.email.to_lowercase() != before.email.to_lowercase() {
+        links::ask_to_verify(tx, &after).await?;
+    }
     let (was, is) = (shown(&before), shown(&after));
     if was != is || change.unlock {
         let changed = Entry::new("users.update", "user", after.id).before(was).after(is);

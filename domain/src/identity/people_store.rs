@@ -86,6 +86,37 @@ pub(super) async fn by_email(conn: &mut PgConnection, tenant: TenantId, email: &
     row.map(Row::into_user).ok_or(Error::NoUser)
 }
 
+pub(super) async fn waiting(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    email: &str,
+) -> sqlx::Result<Option<User>> {
+    let row = select_people!(
+        "where u.tenant_id = $1 and lower(u.email) = lower($2) and u.active and u.password_hash is null
+           and u.last_login_at is null",
+        tenant.0,
+        email,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(Row::into_user))
+}
+
+pub(super) async fn set_email_verified(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: UserId,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update users set email_verified_at = queue.now() where tenant_id = $1 and id = $2",
+        tenant.0,
+        id.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Newest first, after the cursor.
 pub(super) async fn list(
     conn: &mut PgConnection,

@@ -3,48 +3,33 @@
 use streamspace_common::{Actor, Role};
 use streamspace_queue::Tx;
 
-/// What an operation needs. Every operation of the API names one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Permission {
-    /// Reads the jobs that one may see: a person their own, operators every one of the tenant.
-    JobsRead,
-    /// Cancels a job that one may see.
-    JobsCancel,
-    /// Retries and deletes jobs, cancels by filter, reads figures over all of them.
-    JobsManage,
-    QueuesRead,
-    /// Pauses, resumes, limits: the tenant's share, or for platform administrators the whole queue.
-    QueuesControl,
-    WorkersRead,
-    /// Drains and resumes a process that all tenants share.
-    WorkersControl,
-    SchedulesRead,
-    SchedulesWrite,
-    /// Opens a stream whose own permission is checked when it opens.
-    StreamsOpen,
-    TenantsManage,
-    /// Makes and keeps keys of one's own.
-    ApiKeysOwn,
-    /// Makes and keeps keys of the tenant; sees and revokes those of others in it.
-    ApiKeysManage,
-    /// Reads the teams that one may see: a person their own, operators every one of the tenant.
-    TeamsRead,
-    /// Ends one's own membership of a team.
-    TeamsLeave,
-    /// Makes teams, and changes those in which one's role of the team allows it.
-    TeamsWrite,
-    /// Reads and changes the settings of the tenant.
-    SettingsManage,
-    /// Reads what was changed by whom.
-    AuditRead,
-    /// Keeps one's own profile, password, second factor and sign-ins.
-    ProfileOwn,
-    /// Makes, invites, changes and removes people; of admins and owners only owners do.
-    UsersManage,
-    /// Reads the tenant's profile.
-    TenantRead,
-    /// Changes it.
-    TenantWrite,
+/// Declares the permissions: what each lets somebody do, how the API spells it, and who has it.
+macro_rules! permissions {
+    ($($(#[doc = $about:literal])+ $name:ident = $text:literal, $least:expr;)+) => {
+        /// What an operation needs. Every operation of the API names one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Permission { $($(#[doc = $about])+ $name),+ }
+
+        impl Permission {
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            pub fn least(self) -> Least {
+                use Least::{Platform, Role as AtLeast, RoleOrPlatform};
+                use Role::{Admin, Operator, User, Viewer};
+                match self { $(Self::$name => $least),+ }
+            }
+
+            /// As the API spells it: `jobs.cancel`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text),+ }
+            }
+
+            /// What it lets somebody do.
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$name => concat!($($about),+).trim_ascii()),+ }
+            }
+        }
+    };
 }
 
 /// Who has a permission.
@@ -59,87 +44,56 @@ pub enum Least {
     Platform,
 }
 
+permissions! {
+    /// Reads the jobs that one may see: a person their own, operators every one of the tenant.
+    JobsRead = "jobs.read", AtLeast(Viewer);
+    /// Cancels a job that one may see.
+    JobsCancel = "jobs.cancel", AtLeast(User);
+    /// Retries and deletes jobs, cancels by filter, reads figures over all of them.
+    JobsManage = "jobs.manage", AtLeast(Operator);
+    /// Reads queues and what waits in them.
+    QueuesRead = "queues.read", RoleOrPlatform(Operator);
+    /// Pauses, resumes, limits: the tenant's share, or for platform administrators the whole queue.
+    QueuesControl = "queues.control", RoleOrPlatform(Operator);
+    /// Reads which processes run jobs.
+    WorkersRead = "workers.read", RoleOrPlatform(Operator);
+    /// Drains and resumes a process that all tenants share.
+    WorkersControl = "workers.control", Platform;
+    /// Reads schedules and when they fired.
+    SchedulesRead = "schedules.read", RoleOrPlatform(Operator);
+    /// Makes, changes, pauses and runs schedules.
+    SchedulesWrite = "schedules.write", RoleOrPlatform(Operator);
+    /// Opens a stream whose own permission is checked when it opens.
+    StreamsOpen = "streams.open", AtLeast(Viewer);
+    /// Makes, suspends and deletes tenants, by `streamspace admin`.
+    TenantsManage = "tenants.manage", Platform;
+    /// Makes and keeps keys of one's own.
+    ApiKeysOwn = "api_keys.own", AtLeast(Viewer);
+    /// Makes and keeps keys of the tenant; sees and revokes those of others in it.
+    ApiKeysManage = "api_keys.manage", AtLeast(Admin);
+    /// Reads the teams that one may see: a person their own, operators every one of the tenant.
+    TeamsRead = "teams.read", AtLeast(Viewer);
+    /// Ends one's own membership of a team.
+    TeamsLeave = "teams.leave", AtLeast(Viewer);
+    /// Makes teams, and changes those in which one's role of the team allows it.
+    TeamsWrite = "teams.write", AtLeast(User);
+    /// Reads and changes the settings of the tenant.
+    SettingsManage = "settings.manage", AtLeast(Admin);
+    /// Reads what was changed by whom.
+    AuditRead = "audit.read", AtLeast(Admin);
+    /// Sets up who else vouches for the tenant's people.
+    IdentityProvidersManage = "identity_providers.manage", AtLeast(Admin);
+    /// Keeps one's own profile, password, second factor and sign-ins.
+    ProfileOwn = "profile.own", AtLeast(Viewer);
+    /// Makes, invites, changes and removes people; of admins and owners only owners do.
+    UsersManage = "users.manage", AtLeast(Admin);
+    /// Reads the tenant's profile.
+    TenantRead = "tenant.read", AtLeast(Viewer);
+    /// Changes it.
+    TenantWrite = "tenant.write", AtLeast(Admin);
+}
+
 impl Permission {
-    pub const ALL: [Self; 22] = [
-        Self::JobsRead,
-        Self::JobsCancel,
-        Self::JobsManage,
-        Self::QueuesRead,
-        Self::QueuesControl,
-        Self::WorkersRead,
-        Self::WorkersControl,
-        Self::SchedulesRead,
-        Self::SchedulesWrite,
-        Self::StreamsOpen,
-        Self::TenantsManage,
-        Self::ApiKeysOwn,
-        Self::ApiKeysManage,
-        Self::TeamsRead,
-        Self::TeamsLeave,
-        Self::TeamsWrite,
-        Self::SettingsManage,
-        Self::AuditRead,
-        Self::ProfileOwn,
-        Self::UsersManage,
-        Self::TenantRead,
-        Self::TenantWrite,
-    ];
-
-    /// The table.
-    pub fn least(self) -> Least {
-        use Least::{Platform, Role as AtLeast, RoleOrPlatform};
-        match self {
-            Self::JobsRead
-            | Self::StreamsOpen
-            | Self::ApiKeysOwn
-            | Self::TeamsRead
-            | Self::TeamsLeave
-            | Self::ProfileOwn
-            | Self::TenantRead => AtLeast(Role::Viewer),
-            Self::JobsCancel | Self::TeamsWrite => AtLeast(Role::User),
-            Self::JobsManage => AtLeast(Role::Operator),
-            Self::QueuesRead
-            | Self::QueuesControl
-            | Self::WorkersRead
-            | Self::SchedulesRead
-            | Self::SchedulesWrite => RoleOrPlatform(Role::Operator),
-            Self::ApiKeysManage
-            | Self::SettingsManage
-            | Self::AuditRead
-            | Self::UsersManage
-            | Self::TenantWrite => AtLeast(Role::Admin),
-            Self::WorkersControl | Self::TenantsManage => Platform,
-        }
-    }
-
-    /// As the API spells it: `jobs.cancel`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::JobsRead => "jobs.read",
-            Self::JobsCancel => "jobs.cancel",
-            Self::JobsManage => "jobs.manage",
-            Self::QueuesRead => "queues.read",
-            Self::QueuesControl => "queues.control",
-            Self::WorkersRead => "workers.read",
-            Self::WorkersControl => "workers.control",
-            Self::SchedulesRead => "schedules.read",
-            Self::SchedulesWrite => "schedules.write",
-            Self::StreamsOpen => "streams.open",
-            Self::TenantsManage => "tenants.manage",
-            Self::ApiKeysOwn => "api_keys.own",
-            Self::ApiKeysManage => "api_keys.manage",
-            Self::TeamsRead => "teams.read",
-            Self::TeamsLeave => "teams.leave",
-            Self::TeamsWrite => "teams.write",
-            Self::SettingsManage => "settings.manage",
-            Self::AuditRead => "audit.read",
-            Self::ProfileOwn => "profile.own",
-            Self::UsersManage => "users.manage",
-            Self::TenantRead => "tenant.read",
-            Self::TenantWrite => "tenant.write",
-        }
-    }
-
     pub fn is_held_by(self, actor: &Actor) -> bool {
         match self.least() {
             Least::Role(role) => actor.role >= role,

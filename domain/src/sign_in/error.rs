@@ -14,6 +14,12 @@ pub enum Error {
     NoRefresh,
     #[error("this code is not accepted, or was used: sign in anew")]
     NoCode,
+    #[error("this challenge is not accepted, or too old: sign in anew")]
+    NoChallenge,
+    #[error("you have a second factor; switch it off first")]
+    HasSecondFactor,
+    #[error("there is no second factor to switch on: enroll first")]
+    NoSecondFactor,
     /// It fits in several.
     #[error("this address and password belong to several tenants; name one")]
     TenantRequired { slugs: Vec<String> },
@@ -40,7 +46,8 @@ pub enum Error {
 impl Classified for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Refused | Self::NoRefresh | Self::NoCode => ErrorKind::Unauthenticated,
+            Self::Refused | Self::NoRefresh | Self::NoCode | Self::NoChallenge => ErrorKind::Unauthenticated,
+            Self::HasSecondFactor | Self::NoSecondFactor => ErrorKind::Conflict,
             Self::TenantRequired { .. } | Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Slowed { retry_after } => ErrorKind::RateLimited { retry_after: *retry_after },
             Self::NotFound => ErrorKind::NotFound,

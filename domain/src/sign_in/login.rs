@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use streamspace_common::{Actor, PLATFORM};
 use streamspace_queue::{Request, Tx};
+use tokio::time::Instant;
 use tracing::info;
 
 use super::{
@@ -23,16 +24,25 @@ const MOST_TENANTS: i64 = 8;
 /// Passwords that are looked at when none is found: where no tenant is named, as many as for somebody who
 /// is in two, so that neither none nor one nor two can be told from the time.
 const LOOKS: [usize; 2] = [1, 2];
+/// Refusals are told on the beat, so that a row more or less that was written is not in the time.
+const BEAT: Duration = Duration::from_millis(100);
 /// For showing a second factor.
 const CHALLENGE: Duration = Duration::from_secs(300);
 
+fn next_beat(began: Instant) -> Instant {
+    let beats = began.elapsed().as_millis() / BEAT.as_millis() + 1;
+    began + BEAT * u32::try_from(beats).unwrap_or(u32::MAX)
+}
+
 impl SignIns {
     pub async fn login(&self, request: &Request, login: Login, client: &Client) -> Result<LoggedIn, Error> {
+        let began = Instant::now();
         let candidates = self.attempt(request, &login).await?;
         let (fitting, others) = self.compare(&login, candidates).await?;
         match fitting.as_slice() {
             [] => {
                 self.fail(request, &others).await?;
+                tokio::time::sleep_until(next_beat(began)).await;
                 Err(Error::Refused)
             }
             [(who, upgrade)] => self.let_in(request, who, upgrade.as_deref(), &others, client).await,
@@ -102,13 +112,13 @@ impl SignIns {
             other => other.into(),
         })?;
         let mut tx = self.begin_as(&user, request.clone());
-        let others: Vec<_> = others.iter().collect();
-        self.forgive(&mut tx, &others).await?;
+        // The second factor's attempts are counted by themselves, until it is right.
+        let forgiven: Vec<_> = others.iter().chain(who.has_second_factor.then_some(who)).collect();
+        self.forgive(&mut tx, &forgiven).await?;
         if let (Some(old), Some(new)) = (&who.password_hash, upgrade) {
             store::upgrade_hash(tx.conn().await?, who.tenant, who.user, old, new).await?;
         }
         if who.has_second_factor {
-            // The attempt stays counted until the second factor is right as well.
             let secret = Form::CHALLENGE.make();
             let hash = Form::CHALLENGE.hash_made(&secret);
             let conn = tx.conn().await?;

@@ -14,11 +14,14 @@ mod error;
 mod keys;
 mod lockout;
 mod login;
+pub mod mfa;
+mod mfa_store;
 mod model;
 mod passwords;
 pub mod policy;
 pub(crate) mod store;
 mod tokens;
+mod totp;
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,6 +52,7 @@ struct Inner {
     queue: Queue,
     passwords: Passwords,
     tokens: Tokens,
+    master: MasterKeys,
     rules: Rules,
     lifetime: Duration,
 }
@@ -57,7 +61,8 @@ impl SignIns {
     pub fn new(queue: Queue, master: MasterKeys, config: &Config) -> Self {
         Self(Arc::new(Inner {
             passwords: Passwords::new(&config.auth),
-            tokens: Tokens::new(queue.clone(), master, config),
+            tokens: Tokens::new(queue.clone(), master.clone(), config),
+            master,
             rules: Rules::from(&config.auth),
             lifetime: config.auth.refresh_token_ttl,
             queue,
@@ -66,6 +71,10 @@ impl SignIns {
 
     pub fn tokens(&self) -> &Tokens {
         &self.0.tokens
+    }
+
+    pub fn master(&self) -> &MasterKeys {
+        &self.0.master
     }
 
     pub fn passwords(&self) -> &Passwords {
@@ -243,6 +252,16 @@ pub async fn end(tx: &mut Tx, id: SignInId) -> Result<(), Error> {
         return Err(Error::NotFound);
     }
     Ok(audit::record(tx, Entry::new("sign_ins.end", "sign_in", id)).await?)
+}
+
+/// Whose a browser's sign-in is that began so recently.
+pub(crate) async fn whose(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: SignInId,
+    within: Duration,
+) -> sqlx::Result<Option<UserId>> {
+    store::whose(conn, tenant, id, within).await
 }
 
 /// Ends all of a person's.

@@ -60,7 +60,7 @@ pub(crate) async fn by_cookie(
         CallerRow,
         r#"select s.id as "id: SignInId", s.tenant_id as "tenant_id: TenantId", s.user_id as "user_id: UserId",
                   s.kind, u.role, u.platform_admin as platform,
-                  (coalesce(s.browser_method, s.method) = 'password' and u.totp_enabled_at is null
+                  (coalesce(s.browser_method, s.method) in ('password', 'invitation', 'registration') and u.totp_enabled_at is null
                    and coalesce(m.value = 'true'::jsonb, $2)) as "must_enrol!"
            from sign_ins s
            join tenants t on t.id = s.tenant_id and t.active
@@ -87,7 +87,7 @@ pub(crate) async fn by_ids(conn: &mut PgConnection, ids: &[Uuid], mfa: bool) -> 
         CallerRow,
         r#"select s.id as "id: SignInId", s.tenant_id as "tenant_id: TenantId", s.user_id as "user_id: UserId",
                   s.kind, u.role, u.platform_admin as platform,
-                  (coalesce(s.browser_method, s.method) = 'password' and u.totp_enabled_at is null
+                  (coalesce(s.browser_method, s.method) in ('password', 'invitation', 'registration') and u.totp_enabled_at is null
                    and coalesce(m.value = 'true'::jsonb, $2)) as "must_enrol!"
            from sign_ins s
            join tenants t on t.id = s.tenant_id and t.active
@@ -404,6 +404,25 @@ pub(super) async fn list(
             expires_at: row.expires_at.to_jiff(),
         })
         .collect())
+}
+
+/// Whose a browser's is that began so recently.
+pub(super) async fn whose(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: SignInId,
+    within: Duration,
+) -> sqlx::Result<Option<UserId>> {
+    sqlx::query_scalar!(
+        r#"select user_id as "user: UserId" from sign_ins
+           where tenant_id = $1 and id = $2 and kind = 'browser' and expires_at > queue.now()
+             and created_at > queue.now() - make_interval(secs => $3)"#,
+        tenant.0,
+        id.0,
+        within.as_secs_f64(),
+    )
+    .fetch_optional(conn)
+    .await
 }
 
 /// Whether there was one.

@@ -13,7 +13,7 @@ mod store;
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use streamspace_common::{Actor, Role, TeamId, UserId};
+use streamspace_common::{Actor, Role, TeamId, TenantId, UserId};
 use streamspace_queue::Tx;
 
 pub use self::{
@@ -182,6 +182,28 @@ pub async fn remove_member(tx: &mut Tx, id: TeamId, user: UserId) -> Result<(), 
     let removed =
         Entry::new("teams.remove_member", "team", id).before(json!({ "user": user, "role": member.role }));
     Ok(audit::record(tx, removed).await?)
+}
+
+/// The role of a member, for other slices.
+pub(crate) async fn role_of(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: TeamId,
+    user: UserId,
+) -> sqlx::Result<Option<TeamRole>> {
+    Ok(store::member(conn, tenant, id, user).await?.map(|member| member.role))
+}
+
+/// One of these that the tenant does not have.
+pub(crate) async fn absent(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    teams: &[TeamId],
+) -> sqlx::Result<Option<TeamId>> {
+    if teams.is_empty() {
+        return Ok(None);
+    }
+    store::absent(conn, tenant, teams).await
 }
 
 /// The team, with its row locked until the commit. Rights are read under the lock: somebody who was

@@ -235,6 +235,22 @@ pub(super) async fn member(
     Ok(row.map(MemberRow::into_member))
 }
 
+pub(super) async fn absent(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    teams: &[TeamId],
+) -> sqlx::Result<Option<TeamId>> {
+    let teams: Vec<_> = teams.iter().map(|team| team.0).collect();
+    sqlx::query_scalar!(
+        r#"select wanted as "team!: TeamId" from unnest($2::uuid[]) wanted
+           where not exists (select from teams where tenant_id = $1 and id = wanted) limit 1"#,
+        tenant.0,
+        &teams,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
 /// Somebody of the tenant who can sign in. Held until the commit: they are not deleted meanwhile.
 pub(super) async fn person(
     conn: &mut PgConnection,

@@ -68,8 +68,8 @@ impl Engine {
     async fn try_register(&self) -> sqlx::Result<()> {
         let insert = async |conn: &mut PgConnection| {
             sqlx::query!(
-            "insert into workers (boot_id, host, pid, version, release, queues, kinds, concurrency, started_at, beat_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, queue.now(), queue.now())
+            "insert into workers (boot_id, host, pid, version, release, queues, kinds, concurrency, draining, started_at, beat_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, queue.now(), queue.now())
              on conflict (boot_id) do nothing",
             self.boot().0,
             self.options.host,
@@ -79,6 +79,8 @@ impl Engine {
             self.options.queues.as_deref(),
             &self.registry.versions(),
             i32::try_from(self.options.concurrency).unwrap_or(i32::MAX),
+            // After it was taken for dead it is still drained.
+            self.controls().is_drained(),
         )
         .execute(conn)
         .await
@@ -208,10 +210,11 @@ impl Engine {
     async fn lost(&self, boot: BootId) {
         warn!(%boot, "this worker was taken for dead: it was silent for longer than its lease");
         metrics::counter!("streamspace_leases_lost_total").increment(1);
+        // In this order: what a claim brings meanwhile is stopped here, or sees that it comes too late.
+        *self.boot.write().expect("no panic while it was held") = BootId::new();
         for live in self.live() {
             live.stop(Stop::Lost);
         }
-        *self.boot.write().expect("no panic while it was held") = BootId::new();
         tokio::select! {
             () = self.register() => {}
             () = self.over.cancelled() => {}

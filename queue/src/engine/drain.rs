@@ -27,7 +27,7 @@ impl Engine {
             // Handlers have their grace, then they are dropped; what ignores even that is abandoned.
             let grace = self.registry.longest_grace() + PATIENCE;
             if !self.settled_by(Instant::now() + grace).await {
-                warn!("{} jobs could not be settled; their lease will run out", self.live().len());
+                warn!("{} jobs could not be settled: others take them over", self.live().len());
             }
         }
         if !claimed {

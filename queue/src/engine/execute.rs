@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::json;
+use sqlx::PgConnection;
 use streamspace_common::{Actor, Creator, Role};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     attempt::{Attempt, Hold},
     claim::Claimed,
-    db::{ANSWER, within},
+    db::ANSWER,
     keys,
     notice::Notices,
     outcome::{Done, Failure},
@@ -62,6 +63,10 @@ impl Engine {
             Ok(None) => return self.without_rights(run),
             Err(error) => return self.conclude(run, kind.as_ref(), Ending::Returned(Err(error.into()))),
         };
+        if run.live.stopped().is_some() {
+            // While its rights were looked up.
+            return self.conclude(run, kind.as_ref(), Ending::Dropped);
+        }
         let span = tracing::info_span!(
             "job", job.id = %run.claimed.id, job.kind = %run.claimed.kind, job.attempt = run.claimed.attempt,
             tenant = %run.claimed.tenant, request.id = run.claimed.request_id.as_deref(),
@@ -93,11 +98,9 @@ impl Engine {
     async fn actor(&self, kind: &dyn Kind, claimed: &Claimed) -> sqlx::Result<Option<Actor>> {
         let behind = claimed.user.map(Behind::Person).or(claimed.key.map(Behind::Key));
         if let (true, Some(behind)) = (kind.for_a_person(), behind) {
-            let actor = within(ANSWER, async {
-                let mut conn = self.queue.read().await?;
-                self.rights.actor(&mut conn, claimed.tenant, behind).await
-            });
-            let actor = actor.await?;
+            let look_up =
+                async |conn: &mut PgConnection| self.rights.actor(conn, claimed.tenant, behind).await;
+            let actor = self.queue.db().read_within(ANSWER, look_up).await?;
             return Ok(actor.map(|actor| Actor {
                 by: Creator::Job(claimed.id),
                 user: claimed.user,
@@ -119,7 +122,6 @@ impl Engine {
         info!(job.id = %run.claimed.id, "cancelled: whoever it acts for may no longer act");
         let error = Some(run.error("rights", "whoever this job acts for may no longer act in this tenant"));
         let end = run.end(Verdict::Cancelled, error);
-        self.finished(&run, "cancelled");
         self.ended(&run.claimed, run.started.elapsed());
         self.settle(Ack::End(end));
     }
@@ -171,7 +173,6 @@ impl Engine {
                     Some((_, message)) => warn!(%outcome, "ended after {took:?}: {message}"),
                     None => info!(%outcome, "ended after {took:?}"),
                 }
-                self.finished(&run, outcome);
                 let error = error.map(|(kind, message)| run.error(kind, &message));
                 let mut end = run.end(verdict, error);
                 if task.is_some() {
@@ -209,7 +210,7 @@ impl Engine {
         self.settle(ack);
     }
 
-    pub(super) fn finished(&self, run: &Run, outcome: &'static str) {
+    fn finished(&self, run: &Run, outcome: &'static str) {
         metrics::counter!("streamspace_jobs_total", "kind" => run.claimed.kind.clone(), "outcome" => outcome)
             .increment(1);
     }
@@ -298,6 +299,7 @@ impl Run {
             warning: None,
             progress: self.live.hold.take_progress(),
             keep_slots: false,
+            kind: Some(self.claimed.kind.clone()),
         }
     }
 }

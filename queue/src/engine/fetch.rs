@@ -11,7 +11,7 @@ use streamspace_common::{BootId, JobId};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Engine, Live, limited::Limits, slots::Line};
+use super::{Engine, Live, Stop, limited::Limits, slots::Line};
 use crate::{
     claim::{self, Claimed},
     db::{ANSWER, discard, within},
@@ -111,6 +111,8 @@ impl Engine {
         }
         let controls = self.controls();
         let boot = self.boot();
+        // Whether or not they are asked now: a time that has passed is nothing to wait for.
+        claims.limits.forget_before(Instant::now());
         for limited in [claims.limited_next, !claims.limited_next] {
             if limited {
                 if !controls.limits_any() {
@@ -208,6 +210,12 @@ impl Engine {
                 attempts.insert(row.id, Arc::new(Live::new(row)));
                 started.changed(row.id, row.row_version);
             }
+            // This worker was taken for dead since it asked, and `lost` stops only what it finds here.
+            if self.boot() != boot {
+                for row in &rows {
+                    attempts[&row.id].stop(Stop::Lost);
+                }
+            }
         }
         self.queue.tell(started);
         let added = self.slots().add(rows, line);
@@ -275,4 +283,59 @@ enum Fetched {
 /// Stands for a timer that is not used.
 fn far() -> Instant {
     Instant::now() + Duration::from_secs(3600)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use streamspace_common::{PLATFORM, TenantId};
+
+    use super::*;
+    use crate::engine::{
+        WorkerOptions,
+        controls::{Control, Controls},
+    };
+
+    fn limited(queue: &str) -> Control {
+        Control {
+            queue: queue.into(),
+            tenant_id: PLATFORM,
+            paused: false,
+            max_running: None,
+            rate_count: Some(50),
+            rate_period_ms: Some(1000),
+        }
+    }
+
+    /// Jobs were short, so there is room to claim ahead; those of limited queues have all slots.
+    #[tokio::test]
+    async fn nobody_waits_for_a_limit_that_opened_while_its_jobs_have_all_slots() {
+        let engine = Engine::bare(WorkerOptions { concurrency: 2, ..WorkerOptions::default() });
+        engine.set_controls(Controls::new(vec![limited("q")], false));
+        let tenant = TenantId::new();
+        {
+            let mut slots = engine.slots();
+            slots.add(vec![Claimed::of(tenant)], Line::Head).expect("open");
+            assert!(slots.poll_next(&mut Context::from_waker(Waker::noop())).is_ready());
+            slots.ended("q", tenant, Duration::from_millis(1));
+            slots.add(vec![Claimed::of(tenant), Claimed::of(tenant)], Line::Head).expect("open");
+            assert!(slots.free() > 0 && slots.free_for(|queue| queue == "q") == 0);
+        }
+        let mut claims = Claims::default();
+        claims.limits.are(&engine.controls());
+        claims.limits.wait("q", PLATFORM, Instant::now());
+        let fetched = engine.fetch_once(&mut claims).await.expect("no database is asked");
+        assert!(matches!(fetched, Fetched::Nothing { again: None }));
+    }
+
+    /// A limit that was lifted leaves nothing to wait for either.
+    #[tokio::test]
+    async fn nobody_waits_for_a_limit_that_is_no_more() {
+        let engine = Engine::bare(WorkerOptions::default());
+        let mut claims = Claims::default();
+        claims.limits.wait("q", PLATFORM, Instant::now());
+        let fetched = engine.fetch_once(&mut claims).await.expect("no database is asked");
+        assert!(matches!(fetched, Fetched::Nothing { again: None }));
+    }
 }

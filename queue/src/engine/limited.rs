@@ -45,7 +45,6 @@ impl Engine {
         controls: &Controls,
     ) -> sqlx::Result<Option<Vec<Claimed>>> {
         let now = Instant::now();
-        claims.limits.forget_before(now);
         for queue in controls.limited_queues_after(&claims.limited_last) {
             if self.take_freed(queue) {
                 claims.limits.forget(queue);
@@ -74,25 +73,14 @@ impl Engine {
             for (tenant, wait) in claimed.waits {
                 claims.limits.wait(queue, tenant, now + wait);
             }
-            if claimed.rows.is_empty() {
-                let mut lanes = self.lanes.lock().expect("no panic while it was held");
-                for ask in asks {
-                    // Nothing was taken because nothing was allowed, or because the lane is empty.
-                    let allowed = claimed.asked.get(&ask.lane.tenant).copied().unwrap_or(0);
-                    if allowed == 0 {
-                        lanes.unanswered(vec![ask]);
-                    } else {
-                        lanes.answered(ask.limited(allowed), 0, None);
-                    }
-                }
+            self.lanes.lock().expect("no panic while it was held").unanswered(claimed.passed);
+            if claimed.asked.is_empty() {
                 continue;
             }
-            let asks = asks
-                .into_iter()
-                .map(|ask| ask.limited(claimed.asked.get(&ask.lane.tenant).copied().unwrap_or(0)))
-                .collect();
-            self.learn(asks, &claimed.rows);
+            self.learn(claimed.asked, &claimed.rows);
             queue.clone_into(&mut claims.limited_last);
+            // Also without a row: the lane rests from now on, and what it was allowed is for another one,
+            // which nobody would tell.
             return Ok(Some(claimed.rows));
         }
         Ok(None)
@@ -101,8 +89,9 @@ impl Engine {
 
 struct Limited {
     rows: Vec<Claimed>,
-    /// What each tenant was allowed.
-    asked: HashMap<TenantId, usize>,
+    /// Lanes that were allowed something, each for so many; and those that were not.
+    asked: Vec<Ask>,
+    passed: Vec<Ask>,
     /// Whose limit allows no more, and for how long: a tenant's own, or the platform's for all.
     waits: Vec<(TenantId, Duration)>,
 }
@@ -132,7 +121,7 @@ impl Limits {
         self.closed.get(queue).is_none_or(|of| !of.contains_key(&PLATFORM) && !of.contains_key(&tenant))
     }
 
-    fn wait(&mut self, queue: &str, tenant: TenantId, until: Instant) {
+    pub(super) fn wait(&mut self, queue: &str, tenant: TenantId, until: Instant) {
         let of = self.closed.entry(queue.to_owned()).or_default();
         of.entry(tenant).and_modify(|at| *at = until.max(*at)).or_insert(until);
     }
@@ -141,7 +130,7 @@ impl Limits {
         self.closed.remove(queue);
     }
 
-    fn forget_before(&mut self, now: Instant) {
+    pub(super) fn forget_before(&mut self, now: Instant) {
         self.closed.retain(|_, of| {
             of.retain(|_, until| *until > now);
             !of.is_empty()
@@ -205,19 +194,21 @@ async fn claim_within_limits(
 
     let all = allowances.iter().find(|a| a.tenant == PLATFORM).map_or(usize::MAX, |a| a.most);
     let mut left = all;
-    let mut asked = HashMap::new();
-    let mut allowed = Vec::new();
+    let mut used: HashMap<TenantId, usize> = HashMap::new();
+    let (mut asked, mut passed) = (Vec::new(), Vec::new());
     for ask in asks {
         let own = allowances.iter().find(|a| a.tenant == ask.lane.tenant).map_or(usize::MAX, |a| a.most);
-        let used = asked.get(&ask.lane.tenant).copied().unwrap_or(0);
-        let most = ask.most.min(own.saturating_sub(used)).min(left);
-        left -= most.min(left);
-        *asked.entry(ask.lane.tenant).or_insert(0) += most;
+        let used = used.entry(ask.lane.tenant).or_default();
+        let most = ask.most.min(own.saturating_sub(*used)).min(left);
+        left -= most;
+        *used += most;
         if most > 0 {
-            allowed.push(ask.limited(most));
+            asked.push(ask.limited(most));
+        } else {
+            passed.push(ask.clone());
         }
     }
-    let rows = if allowed.is_empty() { Vec::new() } else { claim::claim(&mut tx, boot, &allowed).await? };
+    let rows = if asked.is_empty() { Vec::new() } else { claim::claim(&mut tx, boot, &asked).await? };
 
     let mut spent: HashMap<TenantId, usize> = HashMap::new();
     for row in &rows {
@@ -248,5 +239,5 @@ async fn claim_within_limits(
         }
     }
     tx.commit().await?;
-    Ok(Limited { rows, asked, waits })
+    Ok(Limited { rows, asked, passed, waits })
 }

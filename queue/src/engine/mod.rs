@@ -26,6 +26,9 @@ mod reap;
 mod slots;
 mod unknown;
 
+#[cfg(test)]
+mod bare;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -181,36 +184,8 @@ pub async fn run_worker(
     handlers: tokio::runtime::Handle,
     stop: CancellationToken,
 ) -> Ended {
-    let (acks, to_write) = mpsc::unbounded_channel();
-    let slots = Slots::new(options.concurrency.max(1), options.fair_share);
-    let engine = Arc::new(Engine {
-        queue: queue.clone(),
-        registry,
-        options,
-        rights,
-        handlers,
-        boot: RwLock::new(BootId::new()),
-        lanes: Mutex::default(),
-        slots: Mutex::new(slots),
-        controls: RwLock::default(),
-        attempts: Mutex::default(),
-        acks,
-        unacknowledged: AtomicUsize::new(0),
-        abandoned: AtomicUsize::new(0),
-        fetch: Notify::new(),
-        enough: AtomicUsize::new(0),
-        claims: AtomicUsize::new(0),
-        looks: AtomicUsize::new(0),
-        due: Notify::new(),
-        next_due: Mutex::default(),
-        pulse: Notify::new(),
-        freed: Mutex::default(),
-        delivered: Mutex::default(),
-        informed: CancellationToken::new(),
-        draining: CancellationToken::new(),
-        worn_out: AtomicBool::new(false),
-        over: CancellationToken::new(),
-    });
+    let (engine, to_write) = Engine::new(queue.clone(), registry, rights, options, handlers);
+    let engine = Arc::new(engine);
     let hear: Arc<dyn Hear> = engine.clone();
     queue.bus().join(Arc::downgrade(&hear));
 
@@ -277,6 +252,47 @@ pub async fn run_worker(
 }
 
 impl Engine {
+    /// Beside it what is to be written: [`Engine::acknowledge`] takes it.
+    fn new(
+        queue: Queue,
+        registry: Registry,
+        rights: Arc<dyn Rights>,
+        options: WorkerOptions,
+        handlers: tokio::runtime::Handle,
+    ) -> (Self, mpsc::UnboundedReceiver<Ack>) {
+        let (acks, to_write) = mpsc::unbounded_channel();
+        let slots = Slots::new(options.concurrency.max(1), options.fair_share);
+        let engine = Self {
+            queue,
+            registry,
+            options,
+            rights,
+            handlers,
+            boot: RwLock::new(BootId::new()),
+            lanes: Mutex::default(),
+            slots: Mutex::new(slots),
+            controls: RwLock::default(),
+            attempts: Mutex::default(),
+            acks,
+            unacknowledged: AtomicUsize::new(0),
+            abandoned: AtomicUsize::new(0),
+            fetch: Notify::new(),
+            enough: AtomicUsize::new(0),
+            claims: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
+            due: Notify::new(),
+            next_due: Mutex::default(),
+            pulse: Notify::new(),
+            freed: Mutex::default(),
+            delivered: Mutex::default(),
+            informed: CancellationToken::new(),
+            draining: CancellationToken::new(),
+            worn_out: AtomicBool::new(false),
+            over: CancellationToken::new(),
+        };
+        (engine, to_write)
+    }
+
     pub(crate) fn boot(&self) -> BootId {
         *self.boot.read().expect("no panic while it was held")
     }

@@ -39,8 +39,8 @@ struct Looks {
 struct Pulse {
     workers: Vec<Worker>,
     controls: Vec<Control>,
-    /// An operator drains this worker.
-    drained: bool,
+    /// Whether an operator drains this worker; unknown once it was taken for dead.
+    drained: Option<bool>,
     cancels: Vec<JobId>,
     blocked: bool,
     unknown: bool,
@@ -53,6 +53,7 @@ impl Engine {
         let mut scan_after = Instant::now();
         let mut not_before = Looks { orphans: Instant::now(), stuck: Instant::now() };
         let mut scanned: Option<Lane> = None;
+        let mut idle_since: Option<Instant> = None;
         loop {
             let pulse = self.queue.db().direct_within(ANSWER, async |conn| {
                 self.pulse_once(conn, &mut seen, &mut last_read, &mut not_before).await
@@ -64,6 +65,7 @@ impl Engine {
                     warn!(%error, "the pulse could not read the database");
                 }
             }
+            self.end_if_drained(&mut idle_since);
             if Instant::now() >= scan_after {
                 let began = Instant::now();
                 if let Err(error) = self.scan_lanes(&mut scanned).await {
@@ -92,8 +94,8 @@ impl Engine {
         let gap = last_read.map_or(Duration::ZERO, |at| at.elapsed()).min(MOST_SILENCE);
         *last_read = Some(Instant::now());
 
-        self.set_controls(Controls::new(pulse.controls, pulse.drained));
-        self.end_if_drained();
+        let drained = pulse.drained.unwrap_or_else(|| self.controls().is_drained());
+        self.set_controls(Controls::new(pulse.controls, drained));
         for job in pulse.cancels {
             self.cancel(job);
         }
@@ -121,7 +123,7 @@ impl Engine {
             self.queue.tell(notices);
         }
         if pulse.unknown {
-            self.give_up_unknown().await?;
+            self.give_up_unknown(&mut *conn).await?;
         }
         if pulse.blocked && Instant::now() >= not_before.stuck {
             let began = Instant::now();
@@ -134,19 +136,21 @@ impl Engine {
         Ok(())
     }
 
-    /// A drain can be taken back as long as something runs.
-    fn end_if_drained(&self) {
-        if self.options.stays {
+    /// A drain can be taken back as long as something runs. Abandoned handlers hold their slots by this
+    /// worker's row, so they are waited for, but no longer than a stop waits for jobs: some never end.
+    fn end_if_drained(&self, idle_since: &mut Option<Instant>) {
+        let idle = self.attempts.lock().expect("no panic while it was held").is_empty();
+        if self.options.stays || !idle || !self.controls().is_drained() {
+            *idle_since = None;
             return;
         }
-        let idle = self.attempts.lock().expect("no panic while it was held").is_empty();
-        // Abandoned handlers hold their slots by this worker's row.
-        if idle && self.abandoned.load(Ordering::Acquire) == 0 && self.controls().is_drained() {
+        let waited = idle_since.get_or_insert_with(Instant::now).elapsed();
+        if self.abandoned.load(Ordering::Acquire) == 0 || waited >= self.options.shutdown_timeout {
             self.draining.cancel();
         }
     }
 
-    fn set_controls(&self, controls: Controls) {
+    pub(super) fn set_controls(&self, controls: Controls) {
         let mut current = self.controls.write().expect("no panic while it was held");
         if **current != controls {
             if current.is_drained() != controls.is_drained() {
@@ -223,7 +227,7 @@ async fn read(conn: &mut PgConnection, boot: BootId, running: &[Uuid]) -> sqlx::
                        'rate_period_ms', rate_period_ms)), '[]') from queue_controls
               where paused_at is not null or max_running is not null or rate_count is not null)
                as "controls!: Json<Vec<Control>>",
-             exists (select from workers where boot_id = $1 and draining) as "drained!",
+             (select draining from workers where boot_id = $1) as drained,
              array(select id from jobs where id = any($2) and boot_id = $1
                    and cancel_requested_at is not null and cancel_delivered_at is null) as "cancels!",
              exists (select from jobs where state = 'blocked') as "blocked!",
@@ -241,4 +245,23 @@ async fn read(conn: &mut PgConnection, boot: BootId, running: &[Uuid]) -> sqlx::
         blocked: row.blocked,
         unknown: row.unknown,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WorkerOptions;
+
+    #[tokio::test]
+    async fn a_drain_waits_for_abandoned_handlers_but_not_for_ever() {
+        let engine = Engine::bare(WorkerOptions::default());
+        engine.set_controls(Controls::new(Vec::new(), true));
+        engine.abandoned.store(1, Ordering::Release);
+        let mut idle_since = None;
+        engine.end_if_drained(&mut idle_since);
+        assert!(idle_since.is_some() && !engine.draining.is_cancelled());
+        idle_since = Instant::now().checked_sub(engine.options.shutdown_timeout);
+        engine.end_if_drained(&mut idle_since);
+        assert!(engine.draining.is_cancelled());
+    }
 }

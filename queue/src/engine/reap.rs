@@ -116,7 +116,14 @@ pub(super) async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
         .map(|row| row.id.0)
         .collect();
     if !over.is_empty() {
-        sqlx::query!("delete from job_keys where job_id = any($1)", &over).execute(&mut *tx).await?;
+        // One that somebody has locked is being taken over: it is left to them, as by every end.
+        sqlx::query!(
+            "delete from job_keys where (tenant_id, kind, key) in (
+               select tenant_id, kind, key from job_keys where job_id = any($1) for update skip locked)",
+            &over,
+        )
+        .execute(&mut *tx)
+        .await?;
     }
     let freed = sqlx::query_scalar!(
         "delete from job_slots s where not exists (select from workers w where w.boot_id = s.boot_id) returning key",

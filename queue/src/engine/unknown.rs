@@ -7,16 +7,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use sqlx::PgConnection;
 use streamspace_common::JobId;
 use tracing::{info, warn};
 
 use super::{Engine, Live, acknowledge::Ack, execute::Run};
-use crate::{
-    claim::Claimed,
-    db::{ANSWER, within},
-    notice::Notices,
-    settle::Verdict,
-};
+use crate::{claim::Claimed, db::ANSWER, notice::Notices, settle::Verdict};
 
 impl Engine {
     /// A kind that this worker does not know: the job waits for one that does, or fails when none
@@ -42,32 +38,27 @@ impl Engine {
         let error = (verdict == Verdict::Failed)
             .then(|| run.error("unknown_kind", &format!("no worker knows the kind {kind}")));
         let end = run.end(verdict, error);
-        if verdict == Verdict::Failed {
-            self.finished(&run, "failed");
-        }
         self.ended(&run.claimed, run.started.elapsed());
         self.settle(Ack::End(end));
     }
 
     /// Whether every live worker is at least as new as the job, and none knows its kind.
     async fn nobody_will_know(&self, kind: &str, release: i64) -> sqlx::Result<bool> {
-        let hope = within(ANSWER, async {
-            let mut conn = self.queue.read().await?;
+        let hope = async |conn: &mut PgConnection| {
             sqlx::query_scalar!(
                 r#"select exists (select from workers where release < $1 or $2 = any(kinds)) as "hope!""#,
                 release,
                 kind,
             )
-            .fetch_one(&mut *conn)
+            .fetch_one(conn)
             .await
-        });
-        Ok(!hope.await?)
+        };
+        Ok(!self.queue.db().read_within(ANSWER, hope).await?)
     }
 
     /// Fails jobs in the lanes of unknown kinds for which there is no hope any more: nobody claims
     /// them, so nobody else would.
-    pub(super) async fn give_up_unknown(&self) -> sqlx::Result<()> {
-        let mut conn = within(ANSWER, self.queue.db().direct().acquire()).await?;
+    pub(super) async fn give_up_unknown(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
         let rows = sqlx::query!(
             r#"with hopeless as materialized (
                  select id from jobs j
@@ -85,13 +76,14 @@ impl Engine {
                  where j.id = any(array(select id from hopeless))
                  returning j.id, j.kind, j.row_version, j.unique_mode),
                keys as (
-                 delete from job_keys k using failed f where f.unique_mode in (1, 2) and k.job_id = f.id)
+                 delete from job_keys where (tenant_id, kind, key) in (
+                   select k.tenant_id, k.kind, k.key from failed f join job_keys k on k.job_id = f.id
+                   where f.unique_mode in (1, 2) for update of k skip locked))
                select id as "id: JobId", kind, row_version from failed"#,
             self.options.unknown_after.as_secs_f64(),
         )
-        .fetch_all(&mut *conn)
+        .fetch_all(conn)
         .await?;
-        drop(conn);
         let mut notices = Notices::default();
         for row in rows {
             warn!(job.id = %row.id, "failed: no worker knows the kind {}", row.kind);

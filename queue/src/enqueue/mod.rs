@@ -257,21 +257,22 @@ async fn take_unique_key(
     Err(EnqueueError::Contended { key: unique.key.clone() })
 }
 
-/// Whether the job waits to be claimed, and then keeps it waiting until the end of the transaction;
-/// claims have passed it by then, so its lane is told.
+/// Whether the job waits to be claimed, and then keeps it waiting until the end of the transaction.
+///
+/// By then claims, promotions and freed slots have passed it by, whatever it waited for: all are told to
+/// look again.
 async fn wait_with(tx: &mut Tx, holder: JobId) -> sqlx::Result<bool> {
     let waits = sqlx::query!(
-        r#"select tenant_id as "tenant: TenantId", lane, order_at, run_at, state = 'queued' as "queued!" from jobs
+        r#"select tenant_id as "tenant: TenantId", lane, order_at, run_at, blocked_on from jobs
            where id = $1 and state not in ('running', 'succeeded', 'failed', 'cancelled') for key share"#,
         holder.0,
     )
     .fetch_optional(tx.conn().await?)
     .await?;
     let Some(job) = waits else { return Ok(false) };
-    if job.queued {
-        tx.notices().claimable(Lane { name: job.lane, tenant: job.tenant }, job.order_at.to_jiff());
-    } else {
-        tx.notices().due(job.run_at.to_jiff());
-    }
+    let notices = tx.notices();
+    notices.claimable(Lane { name: job.lane, tenant: job.tenant }, job.order_at.to_jiff());
+    notices.due(job.run_at.to_jiff());
+    notices.unblock.extend(job.blocked_on);
     Ok(true)
 }

@@ -25,6 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 pub const SOON: Duration = Duration::from_secs(10);
 
+/// The most jobs of [`What::Wait`] that ever ran at the same time, from their effects.
+pub const OVERLAP: &str = "select coalesce(max(n), 0)::bigint from (
+    select sum(case what when 'start' then 1 else -1 end) over (order by at) as n from effects) x";
+
 pub struct Bed {
     database: Database,
     pub queue: Queue,
@@ -70,11 +74,11 @@ impl Bed {
     }
 
     pub fn worker_of(&self, queue: Queue, registry: Registry, options: WorkerOptions) -> Running {
-        let stop = CancellationToken::new();
-        let handlers = tokio::runtime::Handle::current();
-        let task =
-            tokio::spawn(run_worker(queue, registry, Arc::new(Everybody), options, handlers, stop.clone()));
-        Running { stop, task }
+        start(queue, registry, Arc::new(Everybody), options)
+    }
+
+    pub fn worker_that_asks(&self, rights: Arc<dyn Rights>, registry: Registry) -> Running {
+        start(self.queue.clone(), registry, rights, quick())
     }
 
     pub async fn enqueue(&self, job: impl Job) -> JobId {
@@ -121,6 +125,34 @@ impl Bed {
         .await
     }
 
+    /// Waits until a statement like this waits for somebody's lock.
+    pub async fn sees_waiting(&self, like: &str) {
+        eventually(SOON, format!("{like} waits"), async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+                 where datname = current_database() and wait_event_type = 'Lock' and query like $1",
+            )
+            .bind(like)
+            .fetch_one(self.queue.db().pool())
+            .await
+            .expect("read");
+            (waiting > 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Whoever wants the first slot of the key `k` waits until this is over.
+    pub async fn slot_being_taken(&self) -> sqlx::Transaction<'static, sqlx::Postgres> {
+        let mut open = self.queue.db().begin().await.expect("a transaction");
+        sqlx::query("insert into job_slots (key, slot_no, job_id, fence, boot_id) values ($1, 1, $2, 1, $2)")
+            .bind(format!("{}/k", self.tenant.0.simple()))
+            .bind(JobId::new().0)
+            .execute(&mut *open)
+            .await
+            .expect("a slot that is being taken");
+        open
+    }
+
     pub async fn effects(&self, id: JobId) -> Vec<String> {
         sqlx::query_scalar("select what from effects where job = $1 order by at")
             .bind(id.0)
@@ -128,6 +160,13 @@ impl Bed {
             .await
             .expect("effects")
     }
+}
+
+fn start(queue: Queue, registry: Registry, rights: Arc<dyn Rights>, options: WorkerOptions) -> Running {
+    let stop = CancellationToken::new();
+    let handlers = tokio::runtime::Handle::current();
+    let task = tokio::spawn(run_worker(queue, registry, rights, options, handlers, stop.clone()));
+    Running { stop, task }
 }
 
 fn connect(url: &str, release: Release) -> Queue {
@@ -175,6 +214,9 @@ pub struct Act {
     pub unique: Option<String>,
     #[serde(default)]
     pub unique_while_waiting: bool,
+    /// It has its key for so long at most.
+    #[serde(default)]
+    pub unique_for_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -234,7 +276,9 @@ impl Job for Act {
 
     fn unique(&self) -> Option<Unique> {
         let key = self.unique.clone()?;
-        Some(if self.unique_while_waiting { Unique::while_waiting(key) } else { Unique::until_finished(key) })
+        let unique =
+            if self.unique_while_waiting { Unique::while_waiting(key) } else { Unique::until_finished(key) };
+        Some(self.unique_for_ms.into_iter().map(Duration::from_millis).fold(unique, Unique::at_most))
     }
 
     async fn run(self, (): &(), attempt: &Attempt) -> Result<Done, Failure> {
@@ -358,7 +402,7 @@ async fn wait_for_event(attempt: &Attempt, event: String, timeout_ms: u64) -> Re
     Err(Failure::Park { event, timeout: Duration::from_millis(timeout_ms) })
 }
 
-async fn effect(attempt: &Attempt, what: &str) -> Result<(), Failure> {
+pub async fn effect(attempt: &Attempt, what: &str) -> Result<(), Failure> {
     let mut tx = attempt.begin();
     insert(tx.conn().await?, attempt.id(), what).await?;
     tx.commit().await?;

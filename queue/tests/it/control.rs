@@ -11,7 +11,7 @@ use streamspace_queue::{
 };
 use streamspace_testkit::{eventually, holds_for};
 
-use crate::bed::{Act, Bed, What, act, quick};
+use crate::bed::{Act, Bed, SOON, What, act, quick};
 
 fn begin(bed: &Bed) -> Tx {
     bed.queue.begin(Actor::system(bed.tenant), Request::default())
@@ -263,6 +263,28 @@ async fn a_worker_that_stays_is_drained_idle_and_resumed() {
     bed.execute("update workers set draining = false").await;
     bed.becomes(waiting, "succeeded").await;
     assert_eq!(worker.stop().await, Ended::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_worker_that_is_taken_for_dead_stays_drained() {
+    let bed = Bed::new().await;
+    // It reads what is wanted of it before a beat tells that it is gone.
+    let (lease, heartbeat) = (Duration::from_secs(9), Duration::from_secs(3));
+    let worker = bed.worker_with(WorkerOptions { stays: true, lease, heartbeat, ..quick() });
+    let first = bed.enqueue(act(What::Nothing)).await;
+    bed.becomes(first, "succeeded").await;
+    bed.execute("update workers set draining = true").await;
+    let drained = "select count(*) from workers where draining";
+    holds_for(Duration::from_millis(1500), "it is", async || bed.number(drained).await == 1).await;
+    bed.execute("delete from workers").await;
+    eventually(SOON, "it is there again", async || {
+        (bed.number("select count(*) from workers").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(bed.number(drained).await, 1);
+    let waiting = bed.enqueue(act(What::Nothing)).await;
+    holds_for(Duration::from_millis(1500), "it waits", async || bed.state(waiting).await == "queued").await;
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

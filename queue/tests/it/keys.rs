@@ -13,15 +13,11 @@ use streamspace_queue::{
 };
 use streamspace_testkit::{eventually, holds_for};
 
-use crate::bed::{Act, Bed, What, act, quick};
+use crate::bed::{Act, Bed, OVERLAP, SOON, What, act, quick};
 
 fn keyed(ms: u64, limit: i16) -> Act {
     Act { slots: vec![("k".into(), limit)], ..act(What::Wait(ms)) }
 }
-
-/// The most that ever ran at the same time, from the effects.
-const OVERLAP: &str = "select coalesce(max(n), 0)::bigint from (
-    select sum(case what when 'start' then 1 else -1 end) over (order by at) as n from effects) x";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_run_than_the_key_allows() {
@@ -45,18 +41,6 @@ async fn no_more_run_than_the_key_allows() {
     }
 }
 
-/// Whoever wants the first slot of the key waits until this is over.
-async fn slot_being_taken(bed: &Bed) -> sqlx::Transaction<'static, sqlx::Postgres> {
-    let mut open = bed.queue.db().begin().await.expect("a transaction");
-    sqlx::query("insert into job_slots (key, slot_no, job_id, fence, boot_id) values ($1, 1, $2, 1, $2)")
-        .bind(format!("{}/k", bed.tenant.0.simple()))
-        .bind(JobId::new().0)
-        .execute(&mut *open)
-        .await
-        .expect("a slot that is being taken");
-    open
-}
-
 /// A worker that lost a claim looks for its jobs; one that it is about to start is not among them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_waits_long_for_its_slot_starts_once() {
@@ -64,12 +48,10 @@ async fn a_job_that_waits_long_for_its_slot_starts_once() {
     let worker = bed.worker();
     let first = bed.enqueue(act(What::Nothing)).await;
     bed.becomes(first, "succeeded").await;
-    let open = slot_being_taken(&bed).await;
-    bed.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity
-         where datname = current_database() and query like '%for update skip locked%' and pid <> pg_backend_pid()",
-    )
-    .await;
+    let open = bed.slot_being_taken().await;
+    let claimers = "select count(*) filter (where pg_terminate_backend(pid)) from pg_stat_activity
+                    where datname = current_database() and query like 'with picked as%'";
+    assert_eq!(bed.number(claimers).await, 1);
     // The claim fails, and is made again.
     let job = bed.enqueue(keyed(40, 1)).await;
     bed.becomes(job, "running").await;
@@ -80,6 +62,28 @@ async fn a_job_that_waits_long_for_its_slot_starts_once() {
     assert_eq!(bed.effects(job).await, ["start", "end"]);
     assert_eq!(bed.number("select count(*) from job_slots").await, 0);
     worker.stop().await;
+}
+
+/// Its worker was taken for dead while it waited for its slot: the job is another attempt's by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_slot_comes_too_late_runs_once() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let open = bed.slot_being_taken().await;
+    let job = bed.enqueue(keyed(40, 1)).await;
+    // Now it waits for the slot; what it sees of the job does not change any more.
+    bed.sees_waiting("%insert into job_slots%").await;
+    bed.execute("delete from workers").await;
+    eventually(SOON, "the worker is another, and has rescued the job", async || {
+        let done = "select count(*) from workers, jobs where fence = 2";
+        (bed.number(done).await == 1).then_some(())
+    })
+    .await;
+    open.rollback().await.expect("rolled back");
+    bed.becomes(job, "succeeded").await;
+    assert_eq!(bed.effects(job).await, ["start", "end"]);
+    worker.stop().await;
+    assert_eq!(bed.number("select count(*) from job_slots").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,7 +185,7 @@ async fn a_job_that_was_handed_back_waits_under_its_key_again() {
 async fn a_claim_under_way_at_a_stop_goes_back_as_it_came() {
     let bed = Bed::new().await;
     let worker = bed.worker();
-    let open = slot_being_taken(&bed).await;
+    let open = bed.slot_being_taken().await;
     let once = Options { max_attempts: Some(1), ..Options::default() };
     let job = bed.enqueue_with(keyed(40, 1), once).await.id;
     bed.becomes(job, "running").await;

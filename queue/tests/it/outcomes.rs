@@ -324,9 +324,10 @@ async fn outages_of_our_own_database_cost_no_attempt_unless_they_never_end() {
     let lasting = bed.enqueue_with(act(What::Outages(100)), once).await.id;
     let job = hurried(&bed, lasting).await;
     assert_eq!((&job["state"], &job["attempt"]), (&json!("failed"), &json!(1)));
+    // It would begin anew at once.
+    worker.stop().await;
     let mut tx = bed.queue.begin(Actor::system(bed.tenant), Request::default());
     control::retry(&mut tx, Scope::Tenant(bed.tenant), lasting).await.expect("retried");
     tx.commit().await.expect("committed");
     assert_eq!(bed.job(lasting).await["errors"].as_array().map(Vec::len).unwrap_or(0), 0, "a new beginning");
-    worker.stop().await;
 }

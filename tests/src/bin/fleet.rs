@@ -91,8 +91,10 @@ async fn serve(stop: CancellationToken) -> Result<()> {
     let schedules = Schedules::new(registry.clone(), []);
     let checks = streamspace_admin::Checks::new();
     let master = MasterKeys::generate();
-    let parts = Parts { queue: queue.clone(), registry, schedules, checks, master, stop };
-    let api = Api::new(&Config::default(), parts);
+    let config = Config::default();
+    let identity_providers = Arc::new(streamspace_http::HttpProviders::of(&config));
+    let parts = Parts { queue: queue.clone(), registry, schedules, checks, master, identity_providers, stop };
+    let api = Api::new(&config, parts);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("fleet ready on {}", listener.local_addr()?.port());
     streamspace_api::serve(listener, api).await?;

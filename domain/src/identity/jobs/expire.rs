@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 use streamspace_queue::{Attempt, Done, Failure, Job, Slot, minutes};
 use tokio::time::Instant;
 
-use crate::{api_keys::usage, sign_in};
+use crate::{api_keys::usage, oidc, sign_in};
 
-/// Forgets what has ended by time: sign-ins, refresh tokens and challenges, mailed links, secrets of keys
-/// whose overlap is over, the log of what keys were used for, keys that sign no more. That they end does not wait for this: each is asked for its time when somebody comes with it.
+/// Forgets what has ended by time: sign-ins, refresh tokens and challenges, browsers that were sent to an
+/// identity provider, mailed links, secrets of keys whose overlap is over, the log of what keys were used
+/// for, keys that sign no more. That they end does not wait for this: each is asked for its time when
+/// somebody comes with it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expire {}
@@ -34,7 +36,9 @@ impl Job for Expire {
             let began = Instant::now();
             let mut tx = attempt.begin();
             let conn = tx.conn().await?;
-            let more = usage::prune(conn).await? | sign_in::prune(conn, MOST).await?;
+            let more = usage::prune(conn).await?
+                | sign_in::prune(conn, MOST).await?
+                | oidc::prune(conn, MOST).await?;
             tx.commit().await?;
             if !more {
                 break;

@@ -1,0 +1,197 @@
+//! Whose account it is that a provider speaks of, and what their groups give them.
+//!
+//! An account is found by issuer and subject, once it is linked. Before, it is found by its e-mail
+//! address, and is linked at once only when both sides have verified that: else whoever writes an
+//! address into a profile somewhere would be whoever has it here. Those who have more to lose (admins,
+//! owners, platform administrators, whoever has a second factor) are asked themselves in any case: a
+//! provider is set up by an admin, and nobody becomes by it what they could not become otherwise.
+
+use serde_json::json;
+use streamspace_common::{Role, UserId};
+use streamspace_queue::Tx;
+
+use super::{
+    Claims, Error, Untrue,
+    mapping::{Given, given},
+    model::{Provider, Settings},
+    store::{self, Identity},
+};
+use crate::{
+    audit::{self, Entry},
+    identity::{self, ChangeUser, NewUser, User},
+    teams::{self, Whom},
+};
+
+const LONGEST_NAME: usize = 200;
+
+/// The account, linked and made if need be, with what groups give. The transaction is the
+/// installation's, in the tenant.
+pub(super) async fn of(
+    tx: &mut Tx,
+    provider: &Provider,
+    claims: &Claims,
+    linking: Option<UserId>,
+) -> Result<UserId, Error> {
+    let settings = &provider.settings;
+    let subject = claims.subject().ok_or(Untrue::Subject)?;
+    // Unknown is not none: nobody loses a role because a provider does not tell.
+    if !settings.group_mapping.is_empty() && claims.is_elsewhere(&settings.groups_claim) {
+        return Err(Error::ManyGroups);
+    }
+    let given = given(settings, &claims.list(&settings.groups_claim).unwrap_or_default());
+    let tenant = tx.tenant();
+    let conn = tx.conn().await?;
+    let identity = match store::identity(conn, tenant, &settings.provider_url, subject).await? {
+        Some(identity) => identity,
+        None => link(tx, settings, claims, &given, subject, linking).await?,
+    };
+    let person = identity::person(tx.conn().await?, tenant, identity.user).await?;
+    if !person.active {
+        return Err(Error::Disabled);
+    }
+    check(tx, settings, claims, &identity, &person, linking).await?;
+    give_role(tx, &person, &given).await?;
+    give_teams(tx, &identity, &given).await?;
+    Ok(identity.user)
+}
+
+/// Whether it is the account of whoever comes. One that was made for an address that nobody vouched for
+/// is until somebody proves by mail that the address is theirs: that may be somebody else.
+async fn check(
+    tx: &mut Tx,
+    settings: &Settings,
+    claims: &Claims,
+    identity: &Identity,
+    person: &User,
+    linking: Option<UserId>,
+) -> Result<(), Error> {
+    if linking.is_some_and(|user| user != identity.user) {
+        return Err(Error::LinkedToAnother);
+    }
+    if identity.proven {
+        return Ok(());
+    }
+    let address = claims.text(&settings.email_claim).unwrap_or_default();
+    let is_theirs = address.eq_ignore_ascii_case(&person.email) && vouches(settings, claims);
+    if linking.is_some() || is_theirs {
+        let tenant = tx.tenant();
+        return Ok(store::set_proven(tx.conn().await?, tenant, identity.id).await?);
+    }
+    if person.email_verified { Err(Error::LinkRequired { provider: settings.name.clone() }) } else { Ok(()) }
+}
+
+/// The first time that this identity comes.
+async fn link(
+    tx: &mut Tx,
+    settings: &Settings,
+    claims: &Claims,
+    given: &Given,
+    subject: &str,
+    linking: Option<UserId>,
+) -> Result<Identity, Error> {
+    let tenant = tx.tenant();
+    let (user, by) = match linking {
+        Some(user) => (user, "sign_in"),
+        None => {
+            let email = claims.text(&settings.email_claim).ok_or(Error::NoEmail)?;
+            match identity::person_named(tx.conn().await?, tenant, email).await? {
+                None => (create(tx, settings, claims, given, email).await?, "creation"),
+                Some(person) if !person.active => return Err(Error::Disabled),
+                Some(person) if vouches(settings, claims) && may_be_linked(&person) => (person.id, "email"),
+                Some(_) => return Err(Error::LinkRequired { provider: settings.name.clone() }),
+            }
+        }
+    };
+    let conn = tx.conn().await?;
+    let proven = by != "creation" || vouches(settings, claims);
+    let identity =
+        store::insert_identity(conn, tenant, user, &settings.provider_url, subject, proven).await?;
+    let linked = Entry::new("users.link_identity", "user", user).after(json!({
+        "provider": settings.name, "issuer": settings.provider_url, "subject": subject, "by": by,
+    }));
+    audit::record(tx, linked).await?;
+    Ok(identity)
+}
+
+/// Whether the provider says that the address is this person's. It says so of the standard's claim, and
+/// of what another holds it says nothing.
+fn vouches(settings: &Settings, claims: &Claims) -> bool {
+    settings.email_claim == "email" && claims.is_true("email_verified")
+}
+
+fn may_be_linked(person: &User) -> bool {
+    person.email_verified && person.role < Role::Admin && !person.platform_admin && !person.mfa_enabled
+}
+
+async fn create(
+    tx: &mut Tx,
+    settings: &Settings,
+    claims: &Claims,
+    given: &Given,
+    email: &str,
+) -> Result<UserId, Error> {
+    let tenant = tx.tenant();
+    let wanted = claims.text(&settings.username_claim).unwrap_or(email);
+    let username = identity::free_username(tx.conn().await?, tenant, wanted).await?;
+    let name: String = claims
+        .text("name")
+        .unwrap_or(&username)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(LONGEST_NAME)
+        .collect();
+    let new = NewUser {
+        email: email.to_owned(),
+        name: if name.trim().is_empty() { username.clone() } else { name },
+        username: Some(username),
+        role: given.role.unwrap_or(settings.default_role),
+        password_hash: None,
+    };
+    let made = identity::insert_user(tx, tenant, new, vouches(settings, claims)).await;
+    made.map(|user| user.id).map_err(|error| match error {
+        identity::Error::Invalid { field: "/email", .. } => Error::NoEmail,
+        identity::Error::EmailTaken | identity::Error::UsernameTaken => Error::Again,
+        other => other.into(),
+    })
+}
+
+/// Owners are made by people, and so unmade.
+async fn give_role(tx: &mut Tx, person: &User, given: &Given) -> Result<(), Error> {
+    match given.role {
+        Some(role) if role != person.role && person.role < Role::Owner => {
+            let change = ChangeUser { role: Some(role), ..ChangeUser::default() };
+            identity::change_user(tx, person.id, change).await?;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Memberships that groups gave follow them. Those that people gave stay as they are.
+async fn give_teams(tx: &mut Tx, identity: &Identity, given: &Given) -> Result<(), Error> {
+    let (tenant, user) = (tx.tenant(), identity.user);
+    let before = store::memberships(tx.conn().await?, tenant, identity.id).await?;
+    for (&team, &role) in &given.teams {
+        if !before.contains(&team) {
+            match teams::add_member(tx, team, Whom::User(user), role).await {
+                Ok(_) => store::insert_membership(tx.conn().await?, tenant, identity, team).await?,
+                Err(teams::Error::AlreadyMember | teams::Error::NoTeam) => {}
+                Err(error) => return Err(error.into()),
+            }
+        } else if teams::role_of(tx.conn().await?, tenant, team, user).await? != Some(role) {
+            kept(teams::change_member(tx, team, user, role).await.map(drop))?;
+        }
+    }
+    for team in before.into_iter().filter(|team| !given.teams.contains_key(team)) {
+        kept(teams::remove_member(tx, team, user).await)?;
+    }
+    Ok(())
+}
+
+/// Whom somebody has made the team's last owner meanwhile stays that.
+fn kept(result: Result<(), teams::Error>) -> Result<(), Error> {
+    match result {
+        Err(teams::Error::LastOwner | teams::Error::NoTeam | teams::Error::NoMember) => Ok(()),
+        other => Ok(other?),
+    }
+}

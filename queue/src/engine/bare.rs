@@ -1,0 +1,37 @@
+//! An engine without a database, for tests of what asks none.
+
+use futures::{FutureExt, future::BoxFuture};
+use sqlx::PgConnection;
+use streamspace_common::{Actor, TenantId};
+
+use super::{Behind, Engine, Rights, WorkerOptions};
+use crate::{Db, DbOptions, Listen, Queue, QueueOptions, Registry, Release};
+
+struct Nobody;
+
+impl Rights for Nobody {
+    fn actor<'a>(
+        &'a self,
+        _: &'a mut PgConnection,
+        _: TenantId,
+        _: Behind,
+    ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>> {
+        async { Ok(None) }.boxed()
+    }
+}
+
+impl Engine {
+    pub(super) fn bare(options: WorkerOptions) -> Self {
+        let db = Db::new(&DbOptions {
+            url: "postgres://nowhere.invalid/none".into(),
+            direct_url: None,
+            max_connections: 8,
+            application: "test".into(),
+        })
+        .expect("a database URL");
+        let deaf = QueueOptions { release: Release(1), listen: Listen::default(), redis_url: None };
+        let queue = Queue::start(db, deaf).expect("a queue");
+        let handlers = tokio::runtime::Handle::current();
+        Self::new(queue, Registry::new(), std::sync::Arc::new(Nobody), options, handlers).0
+    }
+}

@@ -1,0 +1,73 @@
+//! Jobs that act for a person, whose rights are looked up before they begin.
+
+use std::sync::Arc;
+
+use futures::{FutureExt, future::BoxFuture};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use streamspace_common::{Actor, TenantId, UserId};
+use streamspace_queue::{
+    Attempt, Behind, Done, Failure, Job, Options, Registry, Request, Rights, control, inspect::Scope,
+};
+use streamspace_testkit::eventually;
+use tokio::sync::Semaphore;
+
+use crate::bed::{Bed, SOON, effect};
+
+#[derive(Serialize, Deserialize)]
+struct Personal;
+
+impl Job for Personal {
+    const KIND: &'static str = "test.personal";
+    const QUEUE: &'static str = "test";
+    const FOR_A_PERSON: bool = true;
+    type Ctx = ();
+
+    async fn run(self, (): &(), attempt: &Attempt) -> Result<Done, Failure> {
+        effect(attempt, "start").await?;
+        Ok(Done::nothing())
+    }
+}
+
+/// Everybody may still act, but each look-up waits for a permit.
+struct Slow(Semaphore);
+
+impl Rights for Slow {
+    fn actor<'a>(
+        &'a self,
+        _: &'a mut PgConnection,
+        tenant: TenantId,
+        _: Behind,
+    ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>> {
+        async move {
+            self.0.acquire().await.expect("never closed").forget();
+            Ok(Some(Actor::system(tenant)))
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_stopped_while_rights_are_looked_up_does_not_begin() {
+    let bed = Bed::new().await;
+    let rights = Arc::new(Slow(Semaphore::new(0)));
+    let registry = Registry::new().register::<Personal>(Arc::new(()));
+    let worker = bed.worker_that_asks(rights.clone(), registry);
+    let options = Options { user: Some(UserId::new()), ..Options::default() };
+    let job = bed.enqueue_with(Personal, options.clone()).await.id;
+    bed.becomes(job, "running").await;
+    let mut tx = bed.queue.begin(Actor::system(bed.tenant), Request::default());
+    control::cancel(&mut tx, Scope::Tenant(bed.tenant), job).await.expect("cancelled");
+    tx.commit().await.expect("committed");
+    eventually(SOON, "it is told to stop", async || {
+        (!bed.job(job).await["cancel_delivered_at"].is_null()).then_some(())
+    })
+    .await;
+    rights.0.add_permits(2);
+    bed.becomes(job, "cancelled").await;
+    assert!(bed.effects(job).await.is_empty());
+    let another = bed.enqueue_with(Personal, options).await.id;
+    bed.becomes(another, "succeeded").await;
+    assert_eq!(bed.effects(another).await, ["start"]);
+    worker.stop().await;
+}
