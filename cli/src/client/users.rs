@@ -29,15 +29,10 @@ pub enum Users {
     /// Show a person. Like every command here it takes an id, an e-mail address or a username.
     Show { person: String },
     /// Make a person, with a password that you choose and tell them.
-    Create {
-        #[command(flatten)]
-        new: New,
-    },
-    /// Invite somebody: they get a mail, and choose their password.
-    Invite {
-        #[command(flatten)]
-        invited: Invited,
-    },
+    Create(Create),
+    /// Invite somebody: a job mails them a link, by which they choose their password.
+    #[command(after_help = HELP)]
+    Invite(Invite),
     /// Keep a person out: their sign-ins and keys end within a second.
     Disable { person: String },
     /// Let a disabled person in again.
@@ -71,7 +66,7 @@ pub struct List {
 }
 
 #[derive(Args)]
-pub struct New {
+pub struct Create {
     email: String,
     /// As others read it
     #[arg(long)]
@@ -84,7 +79,7 @@ pub struct New {
 }
 
 #[derive(Args)]
-pub struct Invited {
+pub struct Invite {
     email: String,
     /// As others read it; whoever is invited may change it
     #[arg(long)]
@@ -94,6 +89,8 @@ pub struct Invited {
     username: Option<String>,
     #[arg(long, value_enum, default_value_t = Role::User)]
     role: Role,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 #[derive(Args)]
@@ -229,8 +226,8 @@ impl Run for Users {
                 client.output.one(&user);
                 Ok(ExitCode::SUCCESS)
             }
-            Self::Create { new } => new.run(client).await,
-            Self::Invite { invited } => invited.run(client).await,
+            Self::Create(create) => create.run(client).await,
+            Self::Invite(invite) => invite.run(client).await,
             Self::Disable { person } => {
                 change(client, &person, json!({ "active": false }), "is kept out").await
             }
@@ -264,7 +261,7 @@ impl List {
     }
 }
 
-impl New {
+impl Create {
     async fn run(self, client: &Client) -> Result<ExitCode> {
         let mut questions = Questions::default();
         let password = questions.secret(&format!("Password for {}", self.email))?;
@@ -282,11 +279,15 @@ impl New {
     }
 }
 
-impl Invited {
+impl Invite {
     async fn run(self, client: &Client) -> Result<ExitCode> {
         let sentence = format!("{} is invited as {}", self.email, self.role.as_str());
         let body = person(self.email, self.name, self.username, self.role);
-        let invited: Item<User> = client.item(&Call::post(["auth", "invitations"]).body(body.into())).await?;
+        let invited: Item<Invitation> =
+            client.item(&Call::post(["auth", "invitations"]).body(body.into())).await?;
+        if self.wait.wait {
+            return ended(client, &invited.view.job_id, self.wait).await;
+        }
         client.output.done(&invited, sentence);
         Ok(ExitCode::SUCCESS)
     }
@@ -309,6 +310,30 @@ async fn change(client: &Client, person: &str, body: Value, sentence: &str) -> R
     let changed: Item<User> = client.item(&call).await?;
     client.output.done(&changed, format_args!("{person} {sentence}"));
     Ok(ExitCode::SUCCESS)
+}
+
+async fn ended(client: &Client, job: &str, wait: Wait) -> Result<ExitCode> {
+    Ok(wait::for_jobs(client, &[job.to_owned()], wait.timeout, Aim::Success, Show::Ends).await?.into())
+}
+
+/// Somebody who is invited, and the job that mails them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Invitation {
+    id: String,
+    job_id: String,
+}
+
+impl Row for Invitation {
+    const COLUMNS: &'static [Column] = &[Column::text("ID")];
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn cells(&self, _: Timestamp) -> Vec<Cell> {
+        vec![self.id.as_str().into()]
+    }
 }
 
 /// The answer to a removal.
@@ -350,9 +375,7 @@ impl Delete {
         let removal: Item<Removal> = client.item(&call).await?;
         let job = &removal.view.job_id;
         if self.wait.wait {
-            let jobs = [job.clone()];
-            let exit = wait::for_jobs(client, &jobs, self.wait.timeout, Aim::Success, Show::Ends).await?;
-            return Ok(exit.into());
+            return ended(client, job, self.wait).await;
         }
         let sentence =
             format_args!("{} is out; a job does the rest: streamspace jobs watch {job}", self.person);

@@ -26,6 +26,10 @@ pub struct Server {
     pub url: String,
 }
 
+/// Tokens end soon, and everybody comes from one address.
+const UP: [&str; 5] =
+    ["up", "--set", "auth.access_token_ttl=1m", "--set", "limits.address_per_minute=100000"];
+
 /// Ends with the last test that uses it: nothing drops a static at the end of a process, and the
 /// database would go on.
 static SHARED: Mutex<Weak<Server>> = Mutex::const_new(Weak::new());
@@ -37,7 +41,7 @@ impl Server {
             return server;
         }
         let installation = Installation::new("client").await;
-        let up = installation.command(&["up", "--set", "auth.access_token_ttl=1m"]).start().unwrap();
+        let up = installation.command(&UP).start().unwrap();
         let line = up.line("runs at", DEADLINE).await;
         let url = line.rsplit(' ').next().unwrap().to_owned();
         let server = Arc::new(Self { installation, _up: up, url });

@@ -188,6 +188,31 @@ async fn who_is_in_two_tenants_says_which_is_meant() {
     assert_eq!(two.json(&["whoami"]).await["tenant"]["slug"], "other");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_factor_is_asked_for() {
+    let owner = Person::signed_in().await;
+    let create = ["users", "create", "careful@example.org", "--name", "Careful"];
+    assert_eq!(owner.hears(&create, "a password of care\n").await.code, 0);
+    // The recovery code of ten bytes that are all zero.
+    let enable = "with careful as (
+                      update users set totp_secret = '\\x00', totp_enabled_at = now()
+                      where email = 'careful@example.org' returning tenant_id, id)
+                  insert into recovery_codes (tenant_id, user_id, code_hash)
+                  select tenant_id, id, sha256('\\x00000000000000000000') from careful";
+    sqlx::query(enable).execute(&mut owner.server.installation.connect().await).await.unwrap();
+    let careful = Person::new().await;
+    let lines = "careful@example.org\na password of care\n";
+    let cut = careful.signs_in(lines).await;
+    assert!(cut.code == 2 && cut.err.contains("recovery code"), "{}", cut.err);
+    let wrong = careful.signs_in(&format!("{lines}ABCD-EFGH-IJKL-MNOP\n")).await;
+    assert!(wrong.code == 1 && !wrong.err.contains("ABCD"), "{}", wrong.err);
+    let said = careful.signs_in(&format!("{lines}aaaa-aaaa-aaaa-aaaa\n")).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(careful.succeeds(&["whoami"]).await.contains("on"));
+    // It was good once.
+    assert_eq!(careful.signs_in(&format!("{lines}aaaa-aaaa-aaaa-aaaa\n")).await.code, 1);
+}
+
 /// A command that waits for a browser.
 struct Asks {
     child: Child,

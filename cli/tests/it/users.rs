@@ -50,6 +50,12 @@ async fn people_are_made_changed_and_kept_out() {
     owner.succeeds(&["users", "unlock", "ada"]).await;
     assert_eq!(ada.signs_in(lines).await.code, 0);
 
+    let invite = ["users", "invite", "grace@example.org", "--name", "Grace", "--role", "viewer"];
+    assert_eq!(owner.succeeds(&invite).await, "grace@example.org is invited as viewer\n");
+    assert_eq!(owner.json(&["users", "show", "grace"]).await["role"], "viewer");
+    let mailed = owner.succeeds(&["users", "invite", "joan@example.org", "--wait", "--timeout", "60s"]).await;
+    assert!(mailed.contains("succeeded"), "{mailed}");
+
     assert_eq!(owner.says(&["users", "delete", "ada"]).await.code, 2, "what becomes of hers?");
     let unasked = owner.says(&["users", "delete", "ada", "--purge"]).await;
     assert!(unasked.code == 2 && unasked.err.contains("--yes"), "{}", unasked.err);

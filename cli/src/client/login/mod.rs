@@ -114,8 +114,8 @@ impl Login {
         }
         console::say("  p  with your e-mail address and password");
         console::say("  k  with an API key");
-        let default = if has_browser { "b" } else { "k" };
-        match questions.line(&format!("b, p or k [{default}]"))?.trim().to_lowercase().as_str() {
+        let letters = if has_browser { "b, p or k [b]" } else { "p or k [k]" };
+        match questions.line(letters)?.trim().to_lowercase().as_str() {
             "b" => Ok(Way::Browser),
             "p" => Ok(Way::Password),
             "k" => Ok(Way::Key),

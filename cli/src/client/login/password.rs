@@ -50,7 +50,9 @@ async fn second_factor(api: &Api, questions: &mut Questions, challenge: &Secret<
         body["challenge"] = challenge.expose().as_str().into();
         left -= 1;
         match send(api, "login/mfa", body).await {
-            Err(error) if error.is_unauthenticated() && left > 0 => console::say(&error),
+            Err(error) if error.is_unauthenticated() && left > 0 => {
+                console::say("That one was not taken. Wait for the next, or use a recovery code.");
+            }
             answer => return read(api, &answer?),
         }
     }
