@@ -60,6 +60,7 @@ async fn run_once(
     // What follows the path decides as much as the body.
     let query = parts.uri.query().unwrap_or_default().as_bytes();
     let asked = idempotency::Request::new(
+        api.sign_ins.master(),
         caller.actor(),
         parts.method.as_str(),
         parts.uri.path(),

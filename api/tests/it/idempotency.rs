@@ -122,7 +122,7 @@ async fn a_path_may_be_longer_than_an_index_takes() {
 async fn a_lock_that_was_lost_is_taken_over_and_its_holder_rolls_back() {
     let app = App::start().await;
     let actor = streamspace_common::Actor::system(app.ours.id);
-    let request = || idempotency::Request::new(&actor, "POST", PATH, "k", &[b"body"]);
+    let request = || idempotency::Request::new(app.master(), &actor, "POST", PATH, "k", &[b"body"]);
     let Begin::Run(slow) = idempotency::begin(&app.queue, request()).await.unwrap() else {
         panic!("the first runs")
     };

@@ -13,7 +13,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ring::{
     aead::{AES_256_GCM, LessSafeKey, UnboundKey},
-    digest,
+    digest, hmac,
     rand::{SecureRandom, SystemRandom},
 };
 use thiserror::Error;
@@ -59,6 +59,10 @@ impl MasterKey {
     pub(super) fn id(&self) -> KeyId {
         let hash = digest::digest(&digest::SHA256, self.0.expose());
         std::array::from_fn(|at| hash.as_ref()[at])
+    }
+
+    pub(super) fn mac(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, self.0.expose())
     }
 
     pub(super) fn aead(&self) -> LessSafeKey {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
-use streamspace_common::{Actor, TenantId};
+use streamspace_common::{Actor, MasterKeys, TenantId};
 use streamspace_queue::{Queue, Tx};
 use uuid::Uuid;
 
@@ -35,7 +35,16 @@ pub struct Request {
 impl Request {
     /// `key` has 1 to 255 characters; `body` is all that decides what the request does beside its
     /// path.
-    pub fn new(actor: &Actor, method: &str, path: &str, key: &str, body: &[&[u8]]) -> Self {
+    ///
+    /// A body may hold a password, so of it the database has no hash that anybody could try guesses on.
+    pub fn new(
+        master: &MasterKeys,
+        actor: &Actor,
+        method: &str,
+        path: &str,
+        key: &str,
+        body: &[&[u8]],
+    ) -> Self {
         let (by, id) = actor.by.columns();
         let mut hash = Sha256::new();
         for part in body {
@@ -49,7 +58,7 @@ impl Request {
             method: method.to_owned(),
             path: indexed(path),
             key: key.to_owned(),
-            body_hash: hash.finalize().into(),
+            body_hash: master.mark("idempotency", &hash.finalize()),
         }
     }
 }
