@@ -3,8 +3,8 @@
 use lettre::{
     Address,
     message::{
-        Mailbox, SinglePart,
-        header::{HeaderName, HeaderValue},
+        Body, Mailbox, SinglePart,
+        header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
     },
 };
 use streamspace_common::config::Sender;
@@ -44,7 +44,24 @@ impl Letters {
                 HeaderName::new_from_ascii_str("Auto-Submitted"),
                 "auto-generated".to_owned(),
             ))
-            .singlepart(SinglePart::plain(message.text.expose().clone()))
+            .singlepart(
+                SinglePart::builder().header(ContentType::TEXT_PLAIN).body(body(message.text.expose())),
+            )
             .map_err(|error| Error::Refused(error.to_string()))
     }
+}
+
+/// RFC 5322, with its end.
+const LONGEST_LINE: usize = 998;
+
+/// As it reads, where it may: somebody copies a link out of a file, and an encoding breaks it in two.
+fn body(text: &str) -> Body {
+    if text.is_ascii() && text.lines().all(|line| line.len() <= LONGEST_LINE) {
+        let lines: Vec<_> = text.lines().collect();
+        return Body::dangerous_pre_encoded(
+            lines.join("\r\n").into_bytes(),
+            ContentTransferEncoding::SevenBit,
+        );
+    }
+    Body::new(text.to_owned())
 }
