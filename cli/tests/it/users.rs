@@ -59,4 +59,12 @@ async fn people_are_made_changed_and_kept_out() {
     assert_eq!(owner.says(&["users", "delete", "ada"]).await.code, 2, "what becomes of hers?");
     let unasked = owner.says(&["users", "delete", "ada", "--purge"]).await;
     assert!(unasked.code == 2 && unasked.err.contains("--yes"), "{}", unasked.err);
+    let heir = ["users", "delete", "ada", "--transfer-to", "nobody@example.org", "--yes"];
+    assert_eq!(owner.says(&heir).await.code, 2);
+    let gone =
+        owner.succeeds(&["users", "delete", "ada", "--purge", "--yes", "--wait", "--timeout", "60s"]).await;
+    assert!(gone.contains("succeeded"), "{gone}");
+    assert_eq!(owner.says(&["users", "show", "ada"]).await.code, 2);
+    let gone = owner.succeeds(&["users", "delete", "joan", "--transfer-to", "admin@localhost", "--yes"]).await;
+    assert!(gone.contains("streamspace jobs watch"), "{gone}");
 }

@@ -82,12 +82,10 @@ pub struct Callers(Arc<Inner>);
 struct Inner {
     queue: Queue,
     tokens: Tokens,
-    mfa: MfaDefault,
+    /// Whether a second factor is wanted where the tenant says nothing.
+    mfa: bool,
     cache: Mutex<HashMap<Hash, Arc<Entry>>>,
 }
-
-/// Whether a second factor is wanted where the tenant says nothing.
-pub type MfaDefault = bool;
 
 #[derive(Default)]
 struct Entry {
@@ -134,7 +132,7 @@ impl<'a> Known<'a> {
 }
 
 impl Callers {
-    pub fn new(queue: Queue, tokens: Tokens, mfa: MfaDefault) -> Self {
+    pub fn new(queue: Queue, tokens: Tokens, mfa: bool) -> Self {
         Self(Arc::new(Inner { queue, tokens, mfa, cache: Mutex::default() }))
     }
 

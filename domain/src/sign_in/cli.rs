@@ -112,7 +112,12 @@ impl SignIns {
         })?;
         let mut tx = self.begin_as(&user, request.clone());
         let admitted = self.admit(&mut tx, user, tenant, Method::Cli, client).await?;
-        store::note_browser(tx.conn().await?, taken.tenant, admitted.id, &taken.method).await?;
+        // The person is locked by now: whoever ends their sign-ins has ended the browser's, or will find
+        // this one.
+        let conn = tx.conn().await?;
+        if !store::follow(conn, taken.tenant, admitted.id, taken.browser).await? {
+            return Err(Error::NoCode);
+        }
         tx.commit().await?;
         self.welcome(admitted).await
     }

@@ -67,8 +67,8 @@ pub(super) async fn allow(
 pub(super) struct Taken {
     pub tenant: TenantId,
     pub user: UserId,
-    /// How the browser had signed in.
-    pub method: String,
+    /// Whose person has said yes.
+    pub browser: SignInId,
     /// Whoever comes with the code has asked for it.
     pub fits: bool,
     pub is_fresh: bool,
@@ -82,9 +82,8 @@ pub(super) async fn take(
 ) -> sqlx::Result<Option<Taken>> {
     sqlx::query_as!(
         Taken,
-        r#"delete from cli_requests r using sign_ins s
-           where r.secret_hash = $1 and r.allowed and s.tenant_id = r.tenant_id and s.id = r.sign_in_id
-           returning r.tenant_id as "tenant: TenantId", r.user_id as "user: UserId", s.method,
+        r#"delete from cli_requests r where r.secret_hash = $1 and r.allowed
+           returning r.tenant_id as "tenant: TenantId", r.user_id as "user: UserId", r.sign_in_id as "browser: SignInId",
                      r.redirect_uri = $2 and r.challenge = $3 as "fits!",
                      r.expires_at > queue.now() as "is_fresh!""#,
         code.as_slice(),
@@ -95,21 +94,23 @@ pub(super) async fn take(
     .await
 }
 
-pub(super) async fn note_browser(
+/// Notes how the browser had signed in of the program that it let in; `false`: its sign-in is over.
+pub(super) async fn follow(
     conn: &mut PgConnection,
     tenant: TenantId,
-    sign_in: SignInId,
-    method: &str,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update sign_ins set browser_method = $3 where tenant_id = $1 and id = $2",
+    program: SignInId,
+    browser: SignInId,
+) -> sqlx::Result<bool> {
+    let noted = sqlx::query!(
+        "update sign_ins p set browser_method = b.method from sign_ins b
+         where p.tenant_id = $1 and p.id = $2 and b.tenant_id = $1 and b.id = $3",
         tenant.0,
-        sign_in.0,
-        method,
+        program.0,
+        browser.0,
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(noted.rows_affected() > 0)
 }
 
 /// Forgets what was not answered or not exchanged in time; answers whether there may be more.

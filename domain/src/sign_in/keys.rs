@@ -15,7 +15,7 @@ use streamspace_common::{
 use streamspace_queue::Queue;
 use uuid::Uuid;
 
-use super::{Error, store};
+use super::{Error, keys_store as store};
 
 const AGE: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// The longest that a token may work is 12 h.

@@ -10,8 +10,9 @@ use tracing::info;
 
 use super::{
     Challenge, Client, Error, LoggedIn, Login, Method, SignIns,
+    attempts_store::{self, Candidate},
     lockout::counted,
-    store::{self, Candidate, Shown},
+    store::{self, Shown},
 };
 use crate::{
     audit::{self, Entry},
@@ -67,14 +68,20 @@ impl SignIns {
     async fn attempt(&self, request: &Request, login: &Login) -> Result<Vec<Candidate>, Error> {
         let mut db = self.0.queue.db().begin().await?;
         if let Some(address) = request.address
-            && let Some(retry_after) = store::attempt_from(&mut db, &counted(address), self.0.rules).await?
+            && let Some(retry_after) =
+                attempts_store::attempt_from(&mut db, &counted(address), self.0.rules).await?
         {
             db.commit().await?;
             return Err(Error::Slowed { retry_after });
         }
-        let candidates =
-            store::attempt(&mut db, login.email.trim(), login.tenant.as_deref(), MOST_TENANTS, self.0.rules)
-                .await?;
+        let candidates = attempts_store::attempt(
+            &mut db,
+            login.email.trim(),
+            login.tenant.as_deref(),
+            MOST_TENANTS,
+            self.0.rules,
+        )
+        .await?;
         db.commit().await?;
         Ok(candidates)
     }
@@ -158,7 +165,7 @@ impl SignIns {
         let mut tx = self.0.queue.begin(Actor::system(PLATFORM), request.clone());
         record_failures(&mut tx, accounts).await?;
         let (email, slug) = (login.email.trim(), login.tenant.as_deref());
-        let closed = store::closed(tx.conn().await?, email, slug, MOST_TENANTS).await?;
+        let closed = attempts_store::closed(tx.conn().await?, email, slug, MOST_TENANTS).await?;
         let closed = closed.into_iter().filter(|(_, user)| accounts.iter().all(|known| known.user != *user));
         let closed: Vec<_> = closed.collect();
         for (tenant, user) in &closed {
@@ -182,13 +189,13 @@ impl SignIns {
         let address = tx.request().address;
         let conn = tx.conn().await?;
         if let Some(address) = address {
-            store::give_back_from(conn, &counted(address), self.0.rules).await?;
+            attempts_store::give_back_from(conn, &counted(address), self.0.rules).await?;
         }
         if !accounts.is_empty() {
             let mut users: Vec<_> = accounts.iter().map(|account| account.user.0).collect();
             // In the order in which an attempt locks them.
             users.sort_unstable();
-            store::give_back(conn, &users, self.0.rules).await?;
+            attempts_store::give_back(conn, &users, self.0.rules).await?;
         }
         Ok(())
     }

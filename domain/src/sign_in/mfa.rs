@@ -8,8 +8,8 @@ use streamspace_common::{Actor, MasterKeys, PLATFORM, Place, Secret, TenantId, U
 use streamspace_queue::{Request, Tx};
 
 use super::{
-    Client, Error, Method, SignIns, Welcome, lockout::counted, login::record_lock, mfa_store as store,
-    store as sign_in_store, totp,
+    Client, Error, Method, SignIns, Welcome, attempts_store, lockout::counted, login::record_lock,
+    mfa_store as store, totp,
 };
 use crate::{
     audit::{self, Entry},
@@ -101,7 +101,7 @@ impl SignIns {
         if shown {
             let conn = tx.conn().await?;
             store::disable(conn, tenant, user).await?;
-            sign_in_store::give_back(conn, &[user.0], self.0.rules).await?;
+            attempts_store::give_back(conn, &[user.0], self.0.rules).await?;
             audit::record(&mut tx, Entry::new("mfa.disable", "user", user)).await?;
         }
         // A failure is kept too.
@@ -122,7 +122,7 @@ impl SignIns {
         let conn = tx.conn().await?;
         if let Some(address) = request.address
             && let Some(retry_after) =
-                sign_in_store::attempt_from(conn, &counted(address), self.0.rules).await?
+                attempts_store::attempt_from(conn, &counted(address), self.0.rules).await?
         {
             return Err(Error::Slowed { retry_after });
         }
@@ -159,7 +159,7 @@ impl SignIns {
     async fn shows(&self, tx: &mut Tx, tenant: TenantId, user: UserId, proof: &Proof) -> Result<bool, Error> {
         let now = tx.now().await?;
         let conn = tx.conn().await?;
-        let Some(closes) = sign_in_store::attempt_of(conn, tenant, user, self.0.rules).await? else {
+        let Some(closes) = attempts_store::attempt_of(conn, tenant, user, self.0.rules).await? else {
             return Ok(false);
         };
         let shown = match proof {

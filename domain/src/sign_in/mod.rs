@@ -8,10 +8,12 @@
 //! of it is written in another. What is said, written and hashed is the same whether there is an account
 //! or not.
 
+mod attempts_store;
 pub mod cli;
 mod cli_store;
 mod error;
 mod keys;
+mod keys_store;
 mod lockout;
 mod login;
 pub mod mfa;
@@ -242,7 +244,7 @@ impl SignIns {
         let tenant = actor.tenant;
         let mut tx = self.0.queue.begin(actor.clone(), request.clone());
         let conn = tx.conn().await?;
-        let open = store::attempt_of(conn, tenant, user, self.0.rules).await?;
+        let open = attempts_store::attempt_of(conn, tenant, user, self.0.rules).await?;
         let stored = store::password_hash(conn, tenant, user).await?;
         tx.commit().await?;
         let compared = self.0.passwords.compare(password, stored.clone()).await;
@@ -252,7 +254,7 @@ impl SignIns {
             _ => false,
         };
         if shown || (compared.is_err() && open.is_some()) {
-            store::give_back(tx.conn().await?, &[user.0], self.0.rules).await?;
+            attempts_store::give_back(tx.conn().await?, &[user.0], self.0.rules).await?;
         } else {
             let failed = Entry::new("sign_ins.fail", "user", user).after(json!({ "signedIn": true }));
             audit::record(&mut tx, failed).await?;

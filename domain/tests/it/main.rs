@@ -4,5 +4,6 @@ mod audit;
 mod bed;
 mod jobs;
 mod people;
+mod sign_ins;
 mod tenants;
 mod walls;
