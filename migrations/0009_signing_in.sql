@@ -60,7 +60,6 @@ create table sign_in_challenges (
     secret_hash bytea primary key check (length(secret_hash) = 32),
     tenant_id   uuid not null,
     user_id     uuid not null,
-    method      text not null,
     expires_at  timestamptz not null,
     constraint sign_in_challenges_user foreign key (tenant_id, user_id) references users (tenant_id, id) on delete cascade
 );

@@ -13,7 +13,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
-    access,
+    operations,
     request::{self, Asked},
 };
 
@@ -38,7 +38,7 @@ impl Calls {
         let Some(&Asked { tenant, key: Some(key), .. }) = response.extensions().get::<Asked>() else {
             return;
         };
-        let operation = route.and_then(|route| access::find(method, route));
+        let operation = route.and_then(|route| operations::find(method, route));
         let call = Call {
             id: Uuid::now_v7(),
             at: Timestamp::now(),

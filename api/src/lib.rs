@@ -2,7 +2,7 @@
 //!
 //! Read in this order:
 //!
-//! 1. [`access`] — every operation with what it needs, and the gate that asks for it.
+//! 1. [`operations`], [`access`] — every operation with what it needs, and the gate that asks for it.
 //! 2. [`routes`] — the operations, one file per slice: extract, operate, render.
 //! 3. [`extract`], [`page`], [`problem`] — what a request may look like, and what refuses it.
 //! 4. [`idempotency`] — requests that may be sent twice and act once.
@@ -20,6 +20,7 @@ pub mod extract;
 pub mod idempotency;
 pub mod limit;
 pub mod openapi;
+pub mod operations;
 pub mod page;
 mod pages;
 mod permissions;

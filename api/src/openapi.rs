@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 use utoipa::{OpenApi, openapi::OpenApi as Document};
 
 use crate::{
-    access::{self, Access},
     browser,
+    operations::{self, Access},
     problem::Problem,
     router,
 };
@@ -73,7 +73,7 @@ pub(crate) fn complete(document: Document) -> Value {
     let paths = document["paths"].as_object_mut().expect("there are paths");
     for (path, item) in paths.iter_mut() {
         for (method, operation) in item.as_object_mut().expect("a path has operations") {
-            if let Some(known) = access::OPERATIONS
+            if let Some(known) = operations::OPERATIONS
                 .iter()
                 .find(|known| known.path == path && known.method.eq_ignore_ascii_case(method))
             {
@@ -85,7 +85,7 @@ pub(crate) fn complete(document: Document) -> Value {
     document
 }
 
-fn describe(operation: &mut Value, known: &access::Operation) {
+fn describe(operation: &mut Value, known: &operations::Operation) {
     let Access::Needs { permission, area } = known.access else {
         operation["security"] = json!([]);
         if known.access == Access::Public {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use streamspace_common::Role;
 use streamspace_domain::identity::{Least, Permission};
 
-use crate::access::{Access, OPERATIONS};
+use crate::operations::{Access, OPERATIONS};
 
 const HEAD: &str = "# Permissions
 

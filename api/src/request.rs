@@ -20,7 +20,7 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use crate::{
-    access, address,
+    address, operations,
     problem::{ApiError, CONTENT_TYPE, Problem},
     routes::jobs,
     state::Api,
@@ -212,7 +212,7 @@ pub async fn hurry(request: Request, next: Next) -> Response {
 
 fn waits(request: &Request) -> Duration {
     let route = request.extensions().get::<MatchedPath>();
-    let operation = route.and_then(|route| access::find(request.method(), route.as_str()));
+    let operation = route.and_then(|route| operations::find(request.method(), route.as_str()));
     match operation.is_some_and(|operation| operation.streams) {
         true => jobs::asked_wait(request.uri()),
         false => Duration::ZERO,

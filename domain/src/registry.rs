@@ -34,6 +34,7 @@ pub fn registry(ports: &Ports) -> Registry {
         .register::<jobs::Change>(Arc::new(()))
         .register::<jobs::Prune>(Arc::new(ports.retention))
         .register::<links::MailInvitation>(mail.clone())
+        .register::<links::MailMoved>(mail.clone())
         .register::<links::MailReset>(mail.clone())
         .register::<links::MailVerification>(mail)
 }

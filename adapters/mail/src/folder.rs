@@ -11,6 +11,7 @@ use futures::{FutureExt, future::BoxFuture};
 use streamspace_common::config::Sender;
 use streamspace_domain::mail::{Error, Mailer, Message};
 use tokio::task::spawn_blocking;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::{Unusable, letter::Letters};
@@ -35,9 +36,11 @@ impl Mailer for Folder {
             let letter = self.letters.write(message)?.formatted();
             let dir = self.dir.clone();
             let written = spawn_blocking(move || write(&dir, &letter)).await.map_err(io::Error::other);
-            written
-                .flatten()
-                .map_err(|error| Error::Unavailable(format!("writing into {}: {error}", self.dir.display())))
+            written.flatten().map_err(|error| {
+                // Where, is the operator's to know; what a job says, its tenant reads.
+                warn!(error = %error, "mail can't be written into {}", self.dir.display());
+                Error::Unavailable(format!("it can't be written: {}", error.kind()))
+            })
         }
         .boxed()
     }

@@ -12,6 +12,7 @@ use lettre::transport::smtp::{
 use streamspace_common::config::MailConfig;
 use streamspace_domain::mail::{Error, Mailer, Message};
 use tokio::time::timeout;
+use tracing::warn;
 
 use crate::{Unusable, letter::Letters};
 
@@ -160,28 +161,32 @@ fn tls_parameters(
 /// Of the way to the server. A certificate, or encryption that is not offered, is refused by us and may
 /// be mended; a login that the server refuses is not tried again, which would lock it.
 fn not_let_in(error: &lettre::transport::smtp::Error) -> Error {
-    if error.is_permanent() {
-        Error::Refused(error.to_string())
-    } else {
-        Error::Unavailable(error.to_string())
+    warn!(error = %error, "the mail server does not let us in");
+    match codes(error) {
+        Some(codes) if error.is_permanent() => Error::Refused(codes),
+        Some(codes) => Error::Unavailable(codes),
+        None => Error::Unavailable(error.to_string()),
     }
 }
 
 /// Of a mail. The text of such an answer may quote the mail, and with it a link that is secret (filters
 /// for spam do), so only the codes are told.
 fn not_taken(error: &lettre::transport::smtp::Error) -> Error {
-    let Some(status) = error.status() else {
-        return if error.is_client() {
-            Error::Refused("the server takes no such address".to_owned())
-        } else {
-            Error::Unavailable("the connection broke off".to_owned())
-        };
-    };
-    let codes = match enhanced_code(error) {
+    match codes(error) {
+        Some(codes) if error.is_permanent() => Error::Refused(codes),
+        Some(codes) => Error::Unavailable(codes),
+        None if error.is_client() => Error::Refused("the server takes no such address".to_owned()),
+        None => Error::Unavailable("the connection broke off".to_owned()),
+    }
+}
+
+/// Of the server's answer, if it gave one: `550 5.1.1`.
+fn codes(error: &lettre::transport::smtp::Error) -> Option<String> {
+    let status = error.status()?;
+    Some(match enhanced_code(error) {
         Some(enhanced) => format!("{status} {enhanced}"),
         None => status.to_string(),
-    };
-    if error.is_permanent() { Error::Refused(codes) } else { Error::Unavailable(codes) }
+    })
 }
 
 /// RFC 3463's, `5.1.1`, with which the text of most answers begins.

@@ -9,8 +9,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, StatusCode};
 use qrcode::{QrCode, render::svg};
 use serde::{Deserialize, Serialize};
-use streamspace_common::Secret;
-use streamspace_domain::sign_in::mfa::{self, Enrolment, Proof};
+use streamspace_common::{Secret, SignInId};
+use streamspace_domain::sign_in::{
+    Error,
+    mfa::{self, Enrolment, Proof},
+};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -31,14 +34,10 @@ pub fn router() -> OpenApiRouter<Api> {
 }
 
 /// A key acts for a person, and may not lock them out.
-fn by_sign_in(caller: &Caller) -> Result<(), ApiError> {
-    match caller.checked().sign_in() {
-        Some(_) => Ok(()),
-        None => Err(ApiError::conflict(
-            "no-sign-in",
-            "the second factor is changed by who is signed in, not by a key",
-        )),
-    }
+fn by_sign_in(caller: &Caller) -> Result<SignInId, ApiError> {
+    caller.checked().sign_in().ok_or_else(|| {
+        ApiError::conflict("no-sign-in", "the second factor is changed by who is signed in, not by a key")
+    })
 }
 
 /// One of the two.
@@ -123,13 +122,24 @@ impl Enrolled {
     }
 }
 
+fn refused(error: Error) -> ApiError {
+    match error {
+        Error::NotLately => {
+            let detail = error.to_string();
+            ApiError::new(StatusCode::FORBIDDEN, "sign-in-again", "Sign in again first", detail)
+        }
+        other => other.into(),
+    }
+}
+
 /// Begins a second factor
 ///
-/// It counts once `verify` was shown a code of it; until then another call begins anew.
+/// It counts once `verify` was shown a code of it; until then another call begins anew. It takes a sign-in of
+/// the last fifteen minutes, by password or provider.
 #[utoipa::path(post, path = "/api/v1/auth/mfa/enroll", tag = "auth", responses((status = 200, body = Enrolled)))]
 async fn enroll(State(api): State<Api>, caller: Caller, mut tx: ApiTx) -> Result<Response, ApiError> {
-    by_sign_in(&caller)?;
-    let enrolment = mfa::enroll(&mut tx, api.sign_ins.master()).await?;
+    let sign_in = by_sign_in(&caller)?;
+    let enrolment = mfa::enroll(&mut tx, api.sign_ins.master(), sign_in).await.map_err(refused)?;
     let mut answer = Json(Enrolled::new(&enrolment)?).into_response();
     answer.extensions_mut().insert(Once { location: None });
     tx.commit(answer).await

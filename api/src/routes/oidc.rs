@@ -235,10 +235,11 @@ impl Validate for ProvidersQuery {
 #[utoipa::path(get, path = "/api/v1/auth/oidc/providers", tag = "auth", params(ProvidersQuery), responses((status = 200, body = Page<ListedIdentityProvider>)))]
 async fn list_identity_providers(
     State(api): State<Api>,
+    request: Context,
     headers: HeaderMap,
     Query(query): Query<ProvidersQuery>,
 ) -> Result<Linked<ListedIdentityProvider>, ApiError> {
-    let caller = access::whoever(&api, &headers, "auth").await?;
+    let caller = access::whoever(&api, &request.0, &headers, "auth").await?;
     let list = List::new("/api/v1/auth/oidc/providers").filter("tenant", query.tenant.as_ref());
     let after: Option<String> = list.begin(query.cursor.as_deref())?;
     let mut conn = api.queue.read().await?;

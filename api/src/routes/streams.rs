@@ -21,9 +21,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
-    access,
     caller::Caller,
     extract::{ApiTx, Faults, Id, Once, Query, Valid, Validate},
+    operations,
     problem::ApiError,
     socket,
     state::Api,
@@ -196,7 +196,7 @@ struct TicketBody {
 
 impl Validate for TicketBody {
     fn validate(&self, faults: &mut Faults) {
-        if !access::is_stream(&self.path) || self.path.len() > 1024 {
+        if !operations::is_stream(&self.path) || self.path.len() > 1024 {
             faults.add("/path", "not the path of a stream, without parameters");
         }
     }

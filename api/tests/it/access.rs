@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use streamspace_api::access::{Access, OPERATIONS, find};
+use streamspace_api::operations::{Access, OPERATIONS, find};
 use streamspace_testkit::eventually;
 
 use crate::app::{Answer, App, Person, any_id, key_of};
@@ -39,7 +39,7 @@ impl Operation {
     pub fn access(&self) -> Access {
         match find(&self.method, &self.path) {
             Some(operation) => operation.access,
-            None => panic!("{} {} needs an entry in access::OPERATIONS", self.method, self.path),
+            None => panic!("{} {} needs an entry in operations::OPERATIONS", self.method, self.path),
         }
     }
 

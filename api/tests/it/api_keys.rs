@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use streamspace_api::access::{Access, OPERATIONS};
+use streamspace_api::operations::{Access, OPERATIONS};
 use streamspace_testkit::eventually;
 
 use crate::app::{Answer, App, Person, any_id, key_of};

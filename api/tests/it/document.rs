@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::Value;
-use streamspace_api::access::{Access, find};
+use streamspace_api::operations::{Access, find};
 
 use crate::app::{Answer, App};
 

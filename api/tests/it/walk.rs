@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use streamspace_api::access::Access;
+use streamspace_api::operations::Access;
 use streamspace_common::{Actor, Creator, Role};
 use streamspace_testkit::eventually;
 

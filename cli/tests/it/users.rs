@@ -65,6 +65,7 @@ async fn people_are_made_changed_and_kept_out() {
         owner.succeeds(&["users", "delete", "ada", "--purge", "--yes", "--wait", "--timeout", "60s"]).await;
     assert!(gone.contains("succeeded"), "{gone}");
     assert_eq!(owner.says(&["users", "show", "ada"]).await.code, 2);
-    let gone = owner.succeeds(&["users", "delete", "joan", "--transfer-to", "admin@localhost", "--yes"]).await;
+    let gone =
+        owner.succeeds(&["users", "delete", "joan", "--transfer-to", "admin@localhost", "--yes"]).await;
     assert!(gone.contains("streamspace jobs watch"), "{gone}");
 }

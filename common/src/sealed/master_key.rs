@@ -111,6 +111,11 @@ impl MasterKeys {
         &self.0[0]
     }
 
+    /// The current one first.
+    pub(super) fn all(&self) -> &[MasterKey] {
+        &self.0
+    }
+
     pub(super) fn find(&self, id: KeyId) -> Option<&MasterKey> {
         self.0.iter().find(|key| key.id() == id)
     }

@@ -13,7 +13,7 @@ use ring::{
 use thiserror::Error;
 use uuid::Uuid;
 
-use self::master_key::{KEY_ID_LEN, KeyId};
+use self::master_key::{KEY_ID_LEN, KeyId, MasterKey};
 pub use self::master_key::{KeyFileError, MasterKeys};
 use crate::secret::Secret;
 
@@ -51,15 +51,18 @@ pub enum OpenError {
 
 impl MasterKeys {
     /// Tells whether two values are the same, and to who has no master key nothing else: what may be short
-    /// enough to be guessed is compared by this and not by its hash.
-    pub fn mark(&self, purpose: &str, value: &[u8]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.current().mac());
-        // Names hold no zero byte, so no two purposes run into each other.
-        for part in [purpose.as_bytes(), &[0], value] {
-            context.update(part);
-        }
-        let tag = context.sign();
-        std::array::from_fn(|at| tag.as_ref()[at])
+    /// enough to be guessed is compared by this and not by its hash. The first mark is to be stored; while a
+    /// rotation is under way, what was stored may be any of them.
+    pub fn marks(&self, purpose: &str, value: &[u8]) -> Vec<Vec<u8>> {
+        let mark = |key: &MasterKey| {
+            let mut context = hmac::Context::with_key(&key.mac());
+            // Names hold no zero byte, so no two purposes run into each other.
+            for part in [purpose.as_bytes(), &[0], value] {
+                context.update(part);
+            }
+            context.sign().as_ref().to_vec()
+        };
+        self.all().iter().map(mark).collect()
     }
 
     /// Encrypts under the current key.
@@ -139,11 +142,15 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_a_keys_own() {
+    fn a_mark_is_a_keys_own_and_outlives_its_rotation() {
         let keys = MasterKeys::generate();
-        assert_eq!(keys.mark("a", b"hunter2"), keys.mark("a", b"hunter2"));
-        assert_ne!(keys.mark("a", b"hunter2"), keys.mark("b", b"hunter2"));
-        assert_ne!(keys.mark("a", b"hunter2"), MasterKeys::generate().mark("a", b"hunter2"));
+        let marks = keys.marks("a", b"hunter2");
+        assert_eq!(marks, keys.marks("a", b"hunter2"));
+        assert_ne!(marks, keys.marks("b", b"hunter2"));
+        assert_ne!(marks, MasterKeys::generate().marks("a", b"hunter2"));
+        let rotated = keys.with_new_key().marks("a", b"hunter2");
+        assert_eq!(rotated[1..], marks[..]);
+        assert_ne!(rotated[0], marks[0]);
     }
 
     #[test]

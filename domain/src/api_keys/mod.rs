@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use streamspace_common::{Actor, ApiKeyId, Creator, Role, Secret, TenantId, UserId};
-use streamspace_queue::Tx;
+use streamspace_common::{Actor, ApiKeyId, Creator, PLATFORM, Role, Secret, TenantId, UserId};
+use streamspace_queue::{Queue, Request, Tx};
 
 pub use self::{
     error::Error,
@@ -27,6 +27,7 @@ pub use self::{
 use crate::{
     audit::{self, Entry},
     identity::{Permission, Require},
+    opaque::Form,
 };
 
 /// Who acts for a key of the tenant itself; `None` when it may not any more.
@@ -44,6 +45,18 @@ pub(crate) async fn actor(
         role,
         platform: false,
     }))
+}
+
+/// Tells the audit that somebody came with a key that is known and refused; of one key at most once in ten
+/// minutes. Guesses belong to nobody: nothing is told of them.
+pub async fn note_refusal(queue: &Queue, request: &Request, presented: &str) -> sqlx::Result<()> {
+    let Some(hash) = Form::API_KEY.hash(presented) else { return Ok(()) };
+    let mut tx = queue.begin(Actor::system(PLATFORM), request.clone());
+    let Some(refusal) = store::note_refusal(tx.conn().await?, &hash).await? else { return Ok(()) };
+    let refused =
+        Entry::new("api_keys.refuse", "api_key", refusal.key).after(json!({ "reason": refusal.reason }));
+    audit::record_in(&mut tx, refusal.tenant, refused).await?;
+    tx.commit().await
 }
 
 /// Makes a key of one's own, or of the tenant. The secret is shown now and never again. `within` are

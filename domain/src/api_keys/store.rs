@@ -308,6 +308,40 @@ pub(crate) async fn by_hash(conn: &mut PgConnection, hash: &Hash) -> sqlx::Resul
     Ok(row.map(Row::into_checked))
 }
 
+/// A key that somebody came with and is not let in by.
+pub(super) struct Refusal {
+    pub tenant: TenantId,
+    pub key: ApiKeyId,
+    pub reason: String,
+}
+
+/// `None`: there is no such key, it is good, or it was noted lately.
+pub(super) async fn note_refusal(conn: &mut PgConnection, hash: &Hash) -> sqlx::Result<Option<Refusal>> {
+    sqlx::query_as!(
+        Refusal,
+        r#"with refused as (
+             select k.tenant_id, k.id,
+                    case when not t.active then 'its tenant is suspended'
+                         when not u.active then 'its person is disabled'
+                         when k.expires_at <= queue.now() then 'it has expired'
+                         when not k.active then 'it was revoked'
+                         when k.previous_hash = $1 and k.previous_until <= queue.now() then 'it was rotated'
+                    end as reason
+             from api_keys k
+             join tenants t on t.id = k.tenant_id
+             left join users u on u.tenant_id = k.tenant_id and u.id = k.user_id
+             where (k.secret_hash = $1 or k.previous_hash = $1)
+               and (k.refusal_noted_at is null or k.refusal_noted_at <= queue.now() - interval '10 minutes')
+             for update of k skip locked)
+           update api_keys k set refusal_noted_at = queue.now() from refused r
+           where k.tenant_id = r.tenant_id and k.id = r.id and r.reason is not null
+           returning k.tenant_id as "tenant: TenantId", k.id as "key: ApiKeyId", r.reason as "reason!""#,
+        hash.as_slice(),
+    )
+    .fetch_optional(conn)
+    .await
+}
+
 /// The same for many by id: whoever is missing may not come any more.
 pub(crate) async fn by_ids(conn: &mut PgConnection, keys: &[Uuid]) -> sqlx::Result<Vec<Checked>> {
     let rows = sqlx::query_as!(

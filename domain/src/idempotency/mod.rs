@@ -1,6 +1,6 @@
 //! Requests that may be sent twice and act once.
 //!
-//! A short transaction stores the hash of the body with a lock; the operation's own transaction
+//! A short transaction stores a mark of the body with a lock; the operation's own transaction
 //! stores the answer and gives the lock back, so effect and answer commit together or not at all. A
 //! lock that its holder lost, by dying or by being slow, is taken over; the late holder then finds
 //! that it is not his and rolls back.
@@ -29,7 +29,8 @@ pub struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) key: String,
-    pub(crate) body_hash: [u8; 32],
+    /// The first is stored; one that was stored before a master key's rotation is any of them.
+    pub(crate) body_marks: Vec<Vec<u8>>,
 }
 
 impl Request {
@@ -58,7 +59,7 @@ impl Request {
             method: method.to_owned(),
             path: indexed(path),
             key: key.to_owned(),
-            body_hash: master.mark("idempotency", &hash.finalize()),
+            body_marks: master.marks("idempotency", &hash.finalize()),
         }
     }
 }

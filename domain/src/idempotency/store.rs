@@ -30,15 +30,16 @@ async fn insert(conn: &mut PgConnection, request: &Request, lock: Uuid) -> sqlx:
                  expires_at = excluded.expires_at, status = null, headers = null, body = null,
                  location = null, secret = false
              where k.expires_at <= queue.now()
-                or (k.status is null and k.locked_until <= queue.now() and k.body_hash = excluded.body_hash)
+                or (k.status is null and k.locked_until <= queue.now() and k.body_hash = any($8))
          returning lock_id",
         request.tenant.0,
         request.actor,
         request.method,
         request.path,
         request.key,
-        request.body_hash.as_slice(),
+        request.body_marks[0],
         lock,
+        &request.body_marks,
     )
     .fetch_optional(conn)
     .await?;
@@ -58,7 +59,7 @@ async fn existing(conn: &mut PgConnection, request: &Request) -> sqlx::Result<Op
     .fetch_optional(conn)
     .await?;
     Ok(row.map(|row| match row.status {
-        _ if row.body_hash != request.body_hash => Begin::OtherBody,
+        _ if !request.body_marks.contains(&row.body_hash) => Begin::OtherBody,
         None => Begin::InFlight,
         Some(_) if row.secret => Begin::AlreadyCreated { location: row.location },
         Some(status) => {

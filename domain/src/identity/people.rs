@@ -206,10 +206,11 @@ async fn apply(tx: &mut Tx, before: User, change: ChangeUser) -> Result<User, Er
     }
     if before.active && !after.active {
         sign_in::end_all(tx, tenant, before.id).await?;
+        links::void(tx, tenant, before.id).await?;
     }
     let after = store::by_id(tx.conn().await?, tenant, before.id).await?;
     if after.active && !after.email.eq_ignore_ascii_case(&before.email) {
-        links::ask_to_verify(tx, &after).await?;
+        links::moved(tx, &before, &after).await?;
     }
     let (was, is) = (shown(&before), shown(&after));
     if was != is || change.unlock {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     audit::{self, Entry},
-    sign_in,
+    links, sign_in,
 };
 
 /// What becomes of what a person owns.
@@ -58,6 +58,7 @@ pub async fn delete_user(tx: &mut Tx, id: UserId, estate: Estate) -> Result<(Use
     }
     store::begin(tx.conn().await?, actor.tenant, id, job.id).await?;
     sign_in::end_all(tx, actor.tenant, id).await?;
+    links::void(tx, actor.tenant, id).await?;
     if !job.duplicate {
         let deleted = Entry::new("users.delete", "user", id)
             .before(json!({ "role": before.role, "active": before.active }))

@@ -51,6 +51,15 @@ pub(super) fn verification((whom, url): &Link<'_>) -> Message {
     Message { to: whom.email.clone(), subject: "Is this your address?".to_owned(), text: text.into() }
 }
 
+/// Without the new address, which is not theirs to know who only has the old one.
+pub(super) fn moved(to: &str, tenant_name: &str) -> Message {
+    let text = format!(
+        "Your account of \"{tenant_name}\" on StreamSpace has another e-mail address now, and links for a \
+         new\npassword go there. If you have not asked for that, tell an administrator of \"{tenant_name}\".\n",
+    );
+    Message { to: to.to_owned(), subject: "Your address was changed".to_owned(), text: text.into() }
+}
+
 fn push(text: &mut String, part: std::fmt::Arguments<'_>) {
     text.write_fmt(part).expect("memory takes any text");
 }

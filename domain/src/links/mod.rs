@@ -13,7 +13,7 @@ mod post;
 mod store;
 
 use serde_json::json;
-use streamspace_common::{JobId, Secret, UserId};
+use streamspace_common::{JobId, Secret, TenantId, UserId};
 use streamspace_queue::{Enqueued, Queue, Request, Tx, enqueue};
 
 pub use self::{
@@ -21,7 +21,7 @@ pub use self::{
     model::{Acceptance, Invitation, NewInvitation},
 };
 use self::{
-    jobs::{MailInvitation, MailReset, MailVerification},
+    jobs::{MailInvitation, MailMoved, MailReset, MailVerification},
     model::{Ids, Purpose},
     store::Found,
 };
@@ -45,6 +45,24 @@ pub(crate) async fn ask_to_verify(
     user: &User,
 ) -> Result<Enqueued, streamspace_queue::EnqueueError> {
     enqueue(tx, MailVerification(Ids { tenant: user.tenant, user: user.id })).await
+}
+
+/// Whoever gets another address is asked whether it is theirs; the one that was is told, if it was theirs.
+pub(crate) async fn moved(
+    tx: &mut Tx,
+    before: &User,
+    after: &User,
+) -> Result<(), streamspace_queue::EnqueueError> {
+    ask_to_verify(tx, after).await?;
+    if before.email_verified {
+        enqueue(tx, MailMoved { tenant: before.tenant, email: before.email.clone() }).await?;
+    }
+    Ok(())
+}
+
+/// No link that somebody was mailed lets them in any more.
+pub(crate) async fn void(tx: &mut Tx, tenant: TenantId, user: UserId) -> sqlx::Result<()> {
+    store::void(tx.conn().await?, tenant, user).await
 }
 
 /// Invites somebody into one's tenant: makes the person, who gets in by the link that is mailed. Whoever
@@ -156,7 +174,7 @@ impl Links {
         let hash = self.sign_ins.hash("/password", password, &[&user.email, &user.username]).await?;
         let mut tx = self.sign_ins.begin_as(&user, request.clone());
         take(&mut tx, &user, &link, purpose).await?;
-        store::void(tx.conn().await?, user.tenant, user.id).await?;
+        void(&mut tx, user.tenant, user.id).await?;
         sign_in::set_password(&mut tx, user.tenant, user.id, &hash, None, None).await?;
         identity::verify_email(&mut tx, &user).await?;
         Ok((tx, user))

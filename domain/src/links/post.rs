@@ -82,6 +82,14 @@ pub(super) async fn mail_one(
     made.send(mail, attempt, message).await
 }
 
+/// Gives a mail to the mailer, unless the attempt is to end.
+pub(super) async fn hand_over(mail: &Mail, attempt: &Attempt, message: &Message) -> Result<(), Failure> {
+    tokio::select! {
+        sent = mail.mailer.send(message) => Ok(sent?),
+        () = attempt.cancel.cancelled() => Err(Failure::Cancelled),
+    }
+}
+
 impl Made {
     pub fn links<'a>(&self, purpose: Purpose, mail: &Mail, people: &'a [Whom]) -> Vec<Link<'a>> {
         let url = |secret| purpose.url(&mail.public_url, secret);
@@ -91,10 +99,7 @@ impl Made {
     /// Mails them. After a failure they are no more: the next attempt makes others, and those that
     /// nobody got do not count as given.
     pub async fn send(self, mail: &Mail, attempt: &Attempt, message: Message) -> Result<Done, Failure> {
-        let sent = tokio::select! {
-            sent = mail.mailer.send(&message) => sent.map_err(Failure::from),
-            () = attempt.cancel.cancelled() => Err(Failure::Cancelled),
-        };
+        let sent = hand_over(mail, attempt, &message).await;
         if sent.is_err()
             && let Err(error) = self.take_back(attempt).await
         {

@@ -65,7 +65,7 @@ pub(super) async fn take(conn: &mut PgConnection, hash: &Hash, purpose: Purpose)
     Ok(taken.rows_affected() > 0)
 }
 
-/// Who has chosen a password needs no other link for it.
+/// What lets in: who has chosen a password needs no other link, and who is disabled gets none back.
 pub(super) async fn void(conn: &mut PgConnection, tenant: TenantId, user: UserId) -> sqlx::Result<()> {
     sqlx::query!(
         "update mailed_links set used_at = queue.now()

@@ -16,6 +16,8 @@ pub enum Error {
     NoChallenge,
     #[error("you have a second factor; switch it off first")]
     HasSecondFactor,
+    #[error("setting up a second factor takes a sign-in of the last fifteen minutes: sign in again")]
+    NotLately,
     #[error("there is no second factor to switch on: enroll first")]
     NoSecondFactor,
     #[error("this code is not accepted, or was used: sign in anew")]
@@ -47,6 +49,7 @@ impl Classified for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused | Self::NoRefresh | Self::NoChallenge | Self::NoCode => ErrorKind::Unauthenticated,
+            Self::NotLately => ErrorKind::Forbidden,
             Self::HasSecondFactor | Self::NoSecondFactor => ErrorKind::Conflict,
             Self::TenantRequired { .. } | Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Slowed { retry_after } => ErrorKind::RateLimited { retry_after: *retry_after },

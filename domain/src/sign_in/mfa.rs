@@ -1,10 +1,12 @@
 //! The second factor: codes of time, and ten codes on paper for whoever has lost what shows them.
 
+use std::time::Duration;
+
 use data_encoding::BASE32_NOPAD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
-use streamspace_common::{Actor, MasterKeys, PLATFORM, Place, Secret, TenantId, UserId};
+use streamspace_common::{Actor, MasterKeys, PLATFORM, Place, Secret, SignInId, TenantId, UserId};
 use streamspace_queue::{Request, Tx};
 
 use super::{
@@ -41,10 +43,17 @@ fn place(user: UserId) -> Place {
     Place { table: "users", column: "totp_secret", row: user.0 }
 }
 
+/// How long ago whoever sets up a second factor may have signed in: a browser left open does not lock its
+/// person out.
+const LATELY: Duration = Duration::from_secs(15 * 60);
+
 /// Begins: what an authenticator needs. It counts once a code of it was shown.
-pub async fn enroll(tx: &mut Tx, master: &MasterKeys) -> Result<Enrolment, Error> {
+pub async fn enroll(tx: &mut Tx, master: &MasterKeys, sign_in: SignInId) -> Result<Enrolment, Error> {
     let (tenant, user) = person(tx)?;
     let conn = tx.conn().await?;
+    if !store::began_lately(conn, tenant, user, sign_in, LATELY).await? {
+        return Err(Error::NotLately);
+    }
     let (who, organisation) = identity::of_sign_in(conn, tenant, user).await?;
     let secret = totp::secret();
     if !store::begin(conn, tenant, user, master.seal(place(user), secret.expose())).await? {

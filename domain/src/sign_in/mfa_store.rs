@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use sqlx::PgConnection;
-use streamspace_common::{Sealed, TenantId, UserId};
+use streamspace_common::{Sealed, SignInId, TenantId, UserId};
 
 use crate::{identity, opaque::Hash};
 
@@ -25,6 +27,28 @@ pub(super) async fn lock(
     .fetch_optional(conn)
     .await?
     .ok_or(identity::Error::NoUser)
+}
+
+/// Whether somebody signed in by this sign-in within that time. A program's does not count: the browser that
+/// let it in may have been left open.
+pub(super) async fn began_lately(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    user: UserId,
+    id: SignInId,
+    lately: Duration,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from sign_ins
+               where tenant_id = $1 and user_id = $2 and id = $3 and method <> 'cli'
+                 and created_at > queue.now() - make_interval(secs => $4)) as "lately!""#,
+        tenant.0,
+        user.0,
+        id.0,
+        lately.as_secs_f64(),
+    )
+    .fetch_one(conn)
+    .await
 }
 
 /// Another secret in the place of one that is not on; `false`: one is.

@@ -343,8 +343,8 @@ pub(super) async fn insert_challenge(
         "with person as (
              select tenant_id, id from users
              where tenant_id = $2 and id = $3 and active and password_hash = $4 for update)
-         insert into sign_in_challenges (secret_hash, tenant_id, user_id, method, expires_at)
-         select $1, tenant_id, id, 'password', queue.now() + make_interval(secs => $5) from person",
+         insert into sign_in_challenges (secret_hash, tenant_id, user_id, expires_at)
+         select $1, tenant_id, id, queue.now() + make_interval(secs => $5) from person",
         hash.as_slice(),
         tenant.0,
         user.0,

@@ -90,7 +90,8 @@ async fn serve(stop: CancellationToken) -> Result<()> {
     let registry = kinds(Release(1), Arc::new(stage().await?));
     let schedules = Schedules::new(registry.clone(), []);
     let checks = streamspace_admin::Checks::new();
-    let master = MasterKeys::generate();
+    let keys = variable("FLEET_MASTER_KEYS").context("FLEET_MASTER_KEYS is not set")?;
+    let master = MasterKeys::load_or_generate(Path::new(&keys))?;
     let config = Config::default();
     let identity_providers = Arc::new(streamspace_http::HttpProviders::of(&config));
     let parts = Parts { queue: queue.clone(), registry, schedules, checks, master, identity_providers, stop };

@@ -9,7 +9,7 @@ use streamspace_common::{Actor, JobId, TenantId};
 use streamspace_queue::{
     self as queue, Db, DbOptions, Job, Listen, Options, Queue, QueueOptions, Release, Request,
 };
-use streamspace_testkit::{Database, PgBouncer, Postgres, eventually};
+use streamspace_testkit::{Database, PgBouncer, Postgres, Scratch, eventually};
 use streamspace_tests::stage::EFFECTS;
 
 use super::{SOON, fleet::Role, turns::Turn};
@@ -24,6 +24,8 @@ pub struct Lab {
     pub tenant: TenantId,
     pooler: Option<PgBouncer>,
     pub database: Database,
+    /// What the processes here share and the database does not hold.
+    keys: Scratch,
     _turn: Turn,
 }
 
@@ -82,7 +84,7 @@ impl Lab {
         };
         let queue = client(&database, pooler.as_ref(), Release(1))?;
         let tenant = new_tenant(&pool).await?;
-        Ok(Self { pool, queue, tenant, pooler, database, _turn: turn })
+        Ok(Self { pool, queue, tenant, pooler, database, keys: Scratch::new("keys")?, _turn: turn })
     }
 
     /// A program of that release that uses the queue.
@@ -101,7 +103,8 @@ impl Lab {
     }
 
     pub(super) fn role(&self, role: &str) -> Role {
-        let direct = Role::new(role, self.database.url(), self.database.url());
+        let direct = Role::new(role, self.database.url(), self.database.url())
+            .env("FLEET_MASTER_KEYS", self.keys.path().join("master.key"));
         self.pooler.iter().fold(direct, |role, pooler| role.behind(pooler.url()))
     }
 
