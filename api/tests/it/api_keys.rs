@@ -335,3 +335,60 @@ async fn what_a_key_is_used_for_is_known() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_refused_key_is_in_its_tenants_audit_and_a_guess_in_none() {
+    let app = App::start().await;
+    let user = &app.ours.user;
+    let refuse = async |secret: &str, what: &str| {
+        let key = with(user, secret);
+        eventually(Duration::from_secs(5), what, async || {
+            (app.get(&key, "/api/v1/jobs").await.status == 401).then_some(())
+        })
+        .await;
+        // However often somebody comes.
+        for _ in 0..5 {
+            app.get(&key, "/api/v1/jobs").await.problem(401, "unauthenticated");
+        }
+    };
+    let told = async |reason: &str| {
+        app.count(&format!(
+            "select count(*) from audit where action = 'api_keys.refuse' and tenant_id = '{}'
+                and after ->> 'reason' = '{reason}' and ip = '127.0.0.1' and request_id is not null",
+            app.ours.id
+        ))
+        .await
+    };
+    let changes = [
+        ("it was revoked", "update api_keys set active = false where id = '$'"),
+        ("it has expired", "update api_keys set expires_at = now() - interval '1 s' where id = '$'"),
+        (
+            "it was rotated",
+            "update api_keys set previous_hash = secret_hash, previous_until = now() - interval '1 s',
+                                 secret_hash = sha256('another') where id = '$'",
+        ),
+        (
+            "its person is disabled",
+            "update users set active = false where id = (select user_id from api_keys where id = '$')",
+        ),
+        (
+            "its tenant is suspended",
+            "update tenants set active = false where id = (select tenant_id from api_keys where id = '$')",
+        ),
+    ];
+    for (reason, change) in changes {
+        app.execute(&format!("update users set active = true where id = '{}'", user.id)).await;
+        let made = make(&app, user, json!({ "name": reason })).await;
+        app.get(&with(user, &text(&made["key"])), "/api/v1/jobs").await.expect(200);
+        app.execute(&change.replace('$', &text(&made["id"]))).await;
+        refuse(&text(&made["key"]), reason).await;
+        assert_eq!(told(reason).await, 1, "{reason}");
+    }
+    // Ten minutes later it is told again.
+    app.execute(
+        "update api_keys set refusal_noted_at = now() - interval '11 minutes' where name = 'it was revoked'",
+    )
+    .await;
+    refuse(&format!("sk_{}", "A".repeat(43)), "a guess").await;
+    assert_eq!(app.count("select count(*) from audit where action = 'api_keys.refuse'").await, 5);
+}

@@ -99,6 +99,11 @@ impl App {
         Self { _database: database, queue, address, client, stop, config, master, ours, theirs, platform }
     }
 
+    /// An admin beside this owner.
+    pub async fn admin(&self, owner: &Person) -> Person {
+        person(&self.queue, owner.tenant, &owner.slug, Role::Admin).await
+    }
+
     /// Another process of the same installation: it hears of this one's changes by NOTIFY only.
     pub async fn another(&self) -> SocketAddr {
         self.another_with(&self.config).await

@@ -128,6 +128,13 @@ async fn a_lock_that_was_lost_is_taken_over_and_its_holder_rolls_back() {
     };
     assert!(matches!(idempotency::begin(&app.queue, request()).await.unwrap(), Begin::InFlight));
 
+    // A master key's rotation is no other body.
+    let rotated = app.master().clone().with_new_key();
+    let under_both = idempotency::Request::new(&rotated, &actor, "POST", PATH, "k", &[b"body"]);
+    assert!(matches!(idempotency::begin(&app.queue, under_both).await.unwrap(), Begin::InFlight));
+    let other = idempotency::Request::new(&rotated, &actor, "POST", PATH, "k", &[b"another body"]);
+    assert!(matches!(idempotency::begin(&app.queue, other).await.unwrap(), Begin::OtherBody));
+
     app.execute("update idempotency_keys set locked_until = now() - interval '1 s'").await;
     let Begin::Run(second) = idempotency::begin(&app.queue, request()).await.unwrap() else {
         panic!("a lock that expired is taken over")

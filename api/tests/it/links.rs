@@ -441,3 +441,51 @@ async fn no_row_and_no_line_of_the_log_knows_a_link() {
     }
     assert_eq!(app.count("select count(*) from mailed_links where used_at is not null").await, 3);
 }
+
+#[tokio::test]
+async fn an_address_that_was_somebodys_is_told_of_the_change() {
+    let (app, smtp) = app().await;
+    let who = &app.ours.user;
+    let change = async |email: &str| {
+        let path = format!("/api/v1/auth/users/{}", who.id);
+        let request = app.request(&app.ours.owner, Method::PATCH, &path).json(&json!({ "email": email }));
+        Answer::of(request).await.expect(200);
+        all_is_mailed(&app).await;
+    };
+    // Nobody has shown that the first one is theirs: it may be a stranger's.
+    change("typo@example.org").await;
+    smtp.mail(1, "typo@example.org", SOON).await;
+    assert_eq!(app.count("select count(*) from jobs where kind = 'links.mail_moved'").await, 0);
+    app.execute(&format!("update users set email_verified_at = now() where id = '{}'", who.id)).await;
+    change("new@example.org").await;
+    assert!(smtp.mail(1, "new@example.org", SOON).await.text.contains("verify-email#token="));
+    let told = smtp.mail(2, "typo@example.org", SOON).await;
+    assert!(told.text.contains("another e-mail address") && told.text.contains("\"Ours\""), "{}", told.text);
+    assert!(!told.text.contains("new@example.org") && tokens(&told.text).is_empty(), "{}", told.text);
+    // In other letters it is the same one.
+    change("NEW@example.org").await;
+    assert_eq!(app.count("select count(*) from jobs where kind = 'links.mail_moved'").await, 1);
+}
+
+#[tokio::test]
+async fn a_link_dies_when_its_person_is_disabled() {
+    let (app, smtp) = app().await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    ask(&app, &who.email, Some(&who.slug)).await;
+    let link = token(&smtp.mail(1, &who.email, SOON).await.text);
+    let path = format!("/api/v1/auth/users/{}", who.id);
+    for active in [false, true] {
+        let request = app.request(&app.ours.owner, Method::PATCH, &path).json(&json!({ "active": active }));
+        Answer::of(request).await.expect(200);
+        confirm(&app, &link).await.problem(410, "gone");
+    }
+    log_in(&app, who, PASSWORD).await.expect(200);
+    // Whoever is to be deleted, and is let in again, has none either.
+    ask(&app, &who.email, Some(&who.slug)).await;
+    let link = token(&smtp.mail(2, &who.email, SOON).await.text);
+    let request = app.request(&app.ours.owner, Method::DELETE, &format!("{path}?purge=true"));
+    Answer::of(request).await.expect(202);
+    confirm(&app, &link).await;
+    assert_eq!(app.count("select count(*) from mailed_links where used_at is null").await, 0);
+}

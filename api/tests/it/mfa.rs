@@ -203,3 +203,23 @@ async fn who_has_lost_it_is_helped_by_whoever_manages_them() {
     let request = app.request(&app.ours.owner, Method::PATCH, &own).json(&json!({ "mfaEnabled": false }));
     Answer::of(request).await.problem(409, "own-second-factor");
 }
+
+/// A browser that was left open does not lock its person out.
+#[tokio::test]
+async fn setting_one_up_takes_a_sign_in_of_late() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let enroll =
+        async |token: &str| send(&app, Method::POST, "/api/v1/auth/mfa/enroll", token, json!({})).await;
+    let sign_in =
+        async || password(&app, who).await.expect(200).json()["accessToken"].as_str().unwrap().to_owned();
+    let token = sign_in().await;
+    enroll(&token).await.expect(200);
+    app.execute("update sign_ins set created_at = now() - interval '16 minutes'").await;
+    enroll(&token).await.problem(403, "sign-in-again");
+    // Nor does a program that it let in.
+    app.execute("update sign_ins set created_at = now(), method = 'cli'").await;
+    enroll(&token).await.problem(403, "sign-in-again");
+    enroll(&sign_in().await).await.expect(200);
+}

@@ -468,3 +468,72 @@ async fn a_sign_in_under_way_does_not_outlive_what_ends_it() {
         assert_eq!(app.count("select count(*) from sign_in_challenges").await, 0, "{ending}");
     }
 }
+
+/// It is written once a minute; here the minute is over when the test says so.
+#[tokio::test]
+async fn a_browser_that_is_used_stays_and_a_token_lasts_as_long_as_it_says() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    sign_in(&app, who).await;
+    let origin = format!("http://{}", app.address);
+    let body = json!({ "email": who.email, "password": PASSWORD, "tenant": who.slug });
+    let browser = app.anonymous(Method::POST, "/api/v1/auth/login").header("origin", origin).json(&body);
+    Answer::of(browser).await.expect(200);
+    let ids: Vec<uuid::Uuid> =
+        sqlx::query_scalar("select id from sign_ins").fetch_all(app.queue.db().pool()).await.unwrap();
+    let ids: Vec<_> = ids.into_iter().map(streamspace_common::SignInId).collect();
+    let sign_ins =
+        streamspace_domain::sign_in::SignIns::new(app.queue.clone(), app.master().clone(), &cheap());
+    let moved = async |what: &str| {
+        app.count(&format!("select count(*) from {what} > now() - interval '1 minute'")).await
+    };
+    let used = "sign_ins where kind = 'browser' and last_used_at";
+    let goes_on = "sign_ins where kind = 'browser' and expires_at - interval '7 days'";
+    let ends = "sign_ins where kind = 'tokens' and expires_at - interval '7 days'";
+    let seen = format!("users where id = '{}' and last_active_at", who.id);
+    let since = |minutes: u32| {
+        format!(
+            "with s as (update sign_ins set last_used_at = now() - interval '{minutes} minutes',
+                                            expires_at = now() + interval '7 days' - interval '{minutes} minutes')
+             update users set last_active_at = now() - interval '{minutes} minutes'"
+        )
+    };
+    // To five minutes: what is written less often costs less.
+    app.execute(&since(4)).await;
+    sign_ins.touch(&ids).await.unwrap();
+    assert_eq!((moved(used).await, moved(goes_on).await, moved(&seen).await), (0, 0, 0));
+    app.execute(&since(6)).await;
+    sign_ins.touch(&ids).await.unwrap();
+    assert_eq!((moved(used).await, moved(goes_on).await, moved(&seen).await), (1, 1, 1));
+    assert_eq!(moved(ends).await, 0, "whoever has tokens refreshes them");
+}
+
+#[tokio::test]
+async fn an_address_is_closed_for_twice_as_long_each_time_and_for_a_day_at_most() {
+    let app = App::start_with(cheap()).await;
+    let guess = async || {
+        let answer = login(&app, json!({ "email": "nobody@example.org", "password": "a guess" })).await;
+        assert_eq!(answer.status, 401, "{}", answer.text);
+    };
+    let closed_for = "select coalesce(round(extract(epoch from locked_until - now()) / 60), 0)::bigint from sign_in_failures";
+    let open = "update sign_in_failures set locked_until = now() - interval '1 s'";
+    for (failures, minutes) in [(0, 15), (20, 30), (40, 60), (20 * 7, 24 * 60), (20 * 1000, 24 * 60)] {
+        if failures == 0 {
+            guess().await;
+            app.execute("update sign_in_failures set failures = 19").await;
+        } else {
+            app.execute(&format!("update sign_in_failures set failures = {}", failures + 19)).await;
+        }
+        guess().await;
+        assert_eq!(app.count(closed_for).await, minutes, "after {failures}");
+        login(&app, json!({ "email": "nobody@example.org", "password": "a guess" }))
+            .await
+            .problem(429, "rate-limited");
+        app.execute(open).await;
+    }
+    // An hour without one is forgiven.
+    app.execute("update sign_in_failures set failures = 39, last_at = now() - interval '61 minutes', locked_until = null").await;
+    guess().await;
+    assert_eq!(app.count("select failures::bigint from sign_in_failures").await, 1);
+}

@@ -14,16 +14,24 @@ use tokio_tungstenite::{
     tungstenite::{self, Message, client::IntoClientRequest},
 };
 
-use crate::app::{Answer, App, Person};
+use crate::{
+    app::{Answer, App, PASSWORD, Person},
+    sign_in::{cheap, login},
+};
 
 pub type Socket = WebSocketStream<TcpStream>;
 
 const PATH: &str = "/api/v1/ws/jobs";
 
 pub async fn connect(at: SocketAddr, path: &str, key: Option<&str>) -> Result<Socket, u16> {
+    let key = key.map(|key| ("x-api-key", key));
+    connect_with(at, path, key.as_slice()).await
+}
+
+async fn connect_with(at: SocketAddr, path: &str, headers: &[(&'static str, &str)]) -> Result<Socket, u16> {
     let mut request = format!("ws://{at}{path}").into_client_request().unwrap();
-    if let Some(key) = key {
-        request.headers_mut().insert("x-api-key", key.parse().unwrap());
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
     }
     let tcp = TcpSocket::new_v4().unwrap();
     // Small, so that whoever does not read is noticed.
@@ -186,4 +194,45 @@ async fn a_ticket_opens_its_path_once() {
     let good = ticket(&app, user, PATH).await;
     let request = app.anonymous(Method::GET, &format!("/api/v1/jobs?ticket={good}"));
     Answer::of(request).await.problem(401, "unauthenticated");
+}
+
+/// Whoever opened it, and however: a cookie, a token, a ticket.
+#[tokio::test]
+async fn sockets_of_a_sign_in_end_with_it() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let origin = format!("http://{}", app.address);
+    let body = json!({ "email": who.email, "password": PASSWORD, "tenant": who.slug });
+    let disable = format!("update users set active = false where id = '{}'", who.id);
+    let suspend = format!("update tenants set active = false where id = '{}'", who.tenant);
+    for ending in ["delete from sign_ins", &disable, &suspend] {
+        app.execute("update users set active = true").await;
+        app.execute("update tenants set active = true").await;
+        let signed_in = login(&app, body.clone()).await.expect(200).json();
+        let bearer = format!("Bearer {}", signed_in["accessToken"].as_str().unwrap());
+        let in_browser = app.anonymous(Method::POST, "/api/v1/auth/login").header("origin", &origin);
+        let in_browser = Answer::of(in_browser.json(&body)).await.expect(200);
+        let cookie = in_browser.header("set-cookie").split(';').next().unwrap().to_owned();
+        let ask = app.anonymous(Method::POST, "/api/v1/streams/ticket").header("cookie", &cookie);
+        let given =
+            Answer::of(ask.header("origin", &origin).json(&json!({ "path": PATH }))).await.expect(201);
+        let given = format!("{PATH}?ticket={}", given.json()["ticket"].as_str().unwrap());
+
+        let mut open = [
+            connect_with(app.address, PATH, &[("authorization", &bearer)]).await.unwrap(),
+            connect_with(app.address, PATH, &[("cookie", &cookie), ("origin", &origin)]).await.unwrap(),
+            connect(app.address, &given, None).await.unwrap(),
+        ];
+        let job = app.job(who).await;
+        for socket in &mut open {
+            assert_eq!(next(socket).await.unwrap()["jobId"], json!(job));
+        }
+        app.execute(ending).await;
+        let start = Instant::now();
+        for socket in &mut open {
+            assert_eq!(next(socket).await, Err("revoked".to_owned()), "{ending}");
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "{ending}: {:?}", start.elapsed());
+    }
 }

@@ -2,11 +2,12 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use streamspace_common::config::Registration;
 
 use crate::{
     access::{identity_provider, schedule},
-    app::{Answer, App},
-    sign_in::cheap,
+    app::{Answer, App, PASSWORD},
+    sign_in::{cheap, login},
 };
 
 pub const STRINGS: [&str; 12] = [
@@ -93,6 +94,97 @@ fn requests(text: &str) -> Vec<(Method, &'static str, Value)> {
         json!({ "cron": "* * * * *", "timeZone": text }),
     ));
     requests
+}
+
+const PROFILE: &str = "/api/v1/auth/profile";
+
+/// What people do about themselves and each other, with a text in each field. `id` is somebody's.
+fn of_people(text: &str, id: &str) -> Vec<(Method, String, Value)> {
+    let fine = |fields: &[&str]| {
+        let value = |field: &str| match field {
+            "email" | "contactEmail" => json!("fine@example.org"),
+            "role" => json!("user"),
+            "metadata" => json!({}),
+            field if field.to_lowercase().contains("password") => json!(PASSWORD),
+            _ => json!("fine"),
+        };
+        fields.iter().map(|field| ((*field).to_owned(), value(field))).collect::<serde_json::Map<_, _>>()
+    };
+    let user = format!("users/{id}");
+    let operations: [(Method, &str, &[&str]); 15] = [
+        (Method::POST, "login", &["email", "password", "tenant"]),
+        (Method::POST, "refresh", &["refreshToken"]),
+        (Method::POST, "login/mfa", &["challenge", "code"]),
+        (Method::POST, "login/mfa", &["challenge", "recoveryCode"]),
+        (Method::POST, "password-reset/confirm", &["token", "password", "passwordConfirmation"]),
+        (Method::POST, "invitations/ml_fine/accept", &["name", "password", "passwordConfirmation"]),
+        (Method::POST, "cli/token", &["code", "codeVerifier", "redirectUri"]),
+        (
+            Method::POST,
+            "register/tenant",
+            &[
+                "tenantName",
+                "slug",
+                "contactEmail",
+                "email",
+                "name",
+                "password",
+                "passwordConfirmation",
+                "invitation",
+            ],
+        ),
+        (
+            Method::POST,
+            "register/user",
+            &["email", "name", "username", "role", "password", "passwordConfirmation"],
+        ),
+        (Method::POST, "change-password", &["currentPassword", "password", "passwordConfirmation"]),
+        (Method::POST, "mfa/verify", &["code"]),
+        (Method::DELETE, "mfa", &["code"]),
+        (Method::PATCH, &user, &["name", "email", "role", "currentPassword"]),
+        (Method::PUT, "profile", &["name", "username"]),
+        (Method::PUT, "tenant/profile", &["name", "contactEmail", "metadata"]),
+    ];
+    let mut requests = Vec::new();
+    for (method, path, fields) in operations {
+        for field in fields.iter().chain([&text]) {
+            let mut body = fine(fields);
+            body.insert((*field).to_owned(), text.into());
+            requests.push((method.clone(), format!("/api/v1/auth/{path}"), Value::Object(body)));
+        }
+    }
+    for field in ["name", "owner", "role", "scopes", "expiresIn", text] {
+        requests.push((Method::POST, "/api/v1/api-keys".to_owned(), json!({ "name": "fine", field: text })));
+    }
+    requests
+}
+
+#[tokio::test]
+async fn no_string_about_people_breaks_anything() {
+    let mut config = cheap();
+    config.tenants.registration = Registration::Open;
+    let app = App::start_with(config).await;
+    let owner = &app.ours.owner;
+    let long = "x".repeat(100_000);
+    let mut statuses = std::collections::BTreeSet::new();
+    for text in STRINGS.into_iter().chain([long.as_str()]) {
+        // Whoever is asked for by a string has the account of before.
+        app.set_password(owner).await;
+        app.execute("update users set failed_logins = 0, locked_until = null").await;
+        app.execute("delete from sign_in_failures").await;
+        let body = json!({ "email": owner.email, "password": PASSWORD, "tenant": owner.slug });
+        let token = login(&app, body).await.expect(200).json()["accessToken"].as_str().unwrap().to_owned();
+        for (method, path, body) in of_people(text, &app.ours.user.id.to_string()) {
+            let request = app.anonymous(method.clone(), &path).bearer_auth(&token).json(&body);
+            let answer = Answer::of(request).await;
+            assert!(answer.status < 500, "{method} {path} {body:.200}: {}", answer.text);
+            assert!(!answer.text.contains("syntax error"), "{}", answer.text);
+            statuses.insert(answer.status);
+        }
+        let request = app.anonymous(Method::GET, PROFILE).bearer_auth(&token);
+        assert_eq!(Answer::of(request).await.expect(200).json()["email"], owner.email);
+    }
+    assert!(statuses.contains(&201) && statuses.contains(&422), "some were taken: {statuses:?}");
 }
 
 #[tokio::test]

@@ -138,7 +138,8 @@ async fn a_key_opens_only_what_its_scopes_name() {
 async fn every_role_gets_what_the_table_says() {
     let app = App::start_with(cheap()).await;
     let ours = ours(&app).await;
-    for who in [&app.ours.viewer, &app.ours.user, &app.ours.operator, &app.ours.owner] {
+    let admin = app.admin(&app.ours.owner).await;
+    for who in [&app.ours.viewer, &app.ours.user, &app.ours.operator, &admin, &app.ours.owner] {
         let actor = Actor {
             tenant: who.tenant,
             by: Creator::System,

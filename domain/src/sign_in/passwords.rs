@@ -159,4 +159,20 @@ mod tests {
         let weak = stronger.compare("correct horse".into(), Some(upgrade)).await.expect("compared");
         assert!(weak.upgrade.expect("it was cheap").contains("m=128"));
     }
+
+    #[tokio::test]
+    async fn who_finds_the_line_full_is_told_so_and_the_line_goes_on() {
+        // Some milliseconds for each.
+        let passwords = Passwords::new(&AuthConfig {
+            argon2_memory_kib: 4096,
+            argon2_iterations: 1,
+            ..Default::default()
+        });
+        let hash = || passwords.hash("correct horse".into());
+        let all = futures::future::join_all((0..MOST_WAITING + 100).map(|_| hash())).await;
+        let full = all.iter().filter(|hashed| matches!(hashed, Err(Busy::Full))).count();
+        let threads = std::thread::available_parallelism().map_or(1, |count| count.get() / 2).max(1);
+        assert_eq!(full, 100 - threads, "as many as there are places are hashed");
+        assert!(hash().await.is_ok());
+    }
 }

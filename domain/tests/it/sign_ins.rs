@@ -14,8 +14,8 @@ const ROWS: &str = "
     select gen_random_uuid(), '$T', '$U', 'browser', 'password', sha256(what::bytea), at, at, at from ends;
     insert into used_refresh_tokens (secret_hash, tenant_id, sign_in_id, expires_at)
     select sha256(what::bytea), '$T', s.id, at from ends, sign_ins s where s.expires_at > now();
-    insert into sign_in_challenges (secret_hash, tenant_id, user_id, method, expires_at)
-    select sha256(what::bytea), '$T', '$U', 'password', at from ends;
+    insert into sign_in_challenges (secret_hash, tenant_id, user_id, expires_at)
+    select sha256(what::bytea), '$T', '$U', at from ends;
     insert into cli_requests (secret_hash, tenant_id, user_id, sign_in_id, allowed, redirect_uri, challenge, expires_at)
     select sha256(what::bytea), '$T', '$U', s.id, what = 'over', 'http://127.0.0.1:1/', sha256('x'), at
     from ends, sign_ins s where s.expires_at > now();

@@ -175,8 +175,8 @@ const ROWS: &str = "
     values ('$I', '$T', '$U', 'tokens', 'password', sha256('$I'), now(), now(), now() + interval '1 day');
     insert into used_refresh_tokens (secret_hash, tenant_id, sign_in_id, expires_at)
     values (sha256('r$I'), '$T', '$I', now() + interval '1 day');
-    insert into sign_in_challenges (secret_hash, tenant_id, user_id, method, expires_at)
-    values (sha256('c$U'), '$T', '$U', 'password', now() + interval '1 day');
+    insert into sign_in_challenges (secret_hash, tenant_id, user_id, expires_at)
+    values (sha256('c$U'), '$T', '$U', now() + interval '1 day');
     insert into recovery_codes (tenant_id, user_id, code_hash) values ('$T', '$U', sha256('x$U'));
     insert into mailed_links (secret_hash, tenant_id, user_id, purpose, email, created_at, expires_at)
     values (sha256('m$U'), '$T', '$U', 'reset', 'u@example.org', now(), now() + interval '1 day');
