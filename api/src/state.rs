@@ -60,7 +60,7 @@ pub struct Inner {
     pub(crate) site: Site,
     pub(crate) limits: Arc<Limits>,
     pub(crate) settings: settings::Defaults,
-    /// Requests an hour of a key that is made without a limit.
+    /// Requests an hour of a key that is made without a limit, and at most of one that is no administrator's.
     pub(crate) key_limit: u32,
     pub(crate) calls: Calls,
     pub(crate) watcher: Watcher,

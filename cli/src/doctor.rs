@@ -116,10 +116,9 @@ fn data_directory(config: &Config) -> Finding {
 fn master_key(config: &Config) -> Finding {
     let file = config.master_key_file();
     match MasterKeys::load(&file) {
-        Ok(keys) if keys.count() > 1 => Pass(format!(
-            "{}, with {} older ones (`streamspace admin keys retire` drops them)",
+        Ok(keys) if keys.has_old() => Pass(format!(
+            "{}, with older ones (`streamspace admin keys retire` drops them)",
             keys.current_id(),
-            keys.count() - 1
         )),
         Ok(keys) => Pass(keys.current_id()),
         Err(KeyFileError::Missing { .. }) => Skip(format!("{} is made at the first start", file.display())),

@@ -177,7 +177,7 @@ async fn create_api_key(
         hourly_limit: body.rate_limit.unwrap_or(api.key_limit),
         expires_at,
     };
-    let (key, secret) = api_keys::create(&mut tx, &caller.checked().scopes, new).await?;
+    let (key, secret) = api_keys::create(&mut tx, &caller.checked().scopes, api.key_limit, new).await?;
     tx.commit(told_once(StatusCode::CREATED, key, &secret)).await
 }
 

@@ -9,7 +9,10 @@ use futures::{Stream, stream};
 use http::{HeaderValue, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use streamspace_domain::audit::{self, Filter};
+use streamspace_domain::{
+    audit::{self, Filter},
+    identity::Permission,
+};
 use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -276,14 +279,17 @@ impl Export {
     /// Whether whoever asked may still read.
     async fn is_permitted(&self) -> bool {
         let credential = self.caller.credential();
-        let still = self.api.callers.still([credential]).await;
-        still.is_ok_and(|still| {
-            still.get(&credential).is_some_and(|now| {
-                now.scopes.allow("audit", false)
-                    && now.actor.tenant == self.caller.actor().tenant
-                    && streamspace_domain::identity::Permission::AuditRead.is_held_by(&now.actor)
+        let still = timeout(PATIENCE, self.api.callers.still([credential])).await;
+        // The token that opened it ends it, however long its sign-in goes on.
+        !self.caller.checked().is_over()
+            && still.ok().and_then(Result::ok).is_some_and(|still| {
+                still.get(&credential).is_some_and(|now| {
+                    !now.must_enrol
+                        && now.scopes.allow("audit", false)
+                        && now.actor.tenant == self.caller.actor().tenant
+                        && Permission::AuditRead.is_held_by(&now.actor)
+                })
             })
-        })
     }
 
     fn stream(self, first: Option<Bytes>) -> impl Stream<Item = io::Result<Bytes>> {

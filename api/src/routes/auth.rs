@@ -229,8 +229,11 @@ async fn refresh(
     request: Context,
     Valid(body): Valid<RefreshBody>,
 ) -> Result<Response, ApiError> {
-    let welcome = api.sign_ins.refresh(&request.0, body.refresh_token.expose()).await?;
-    Ok(signed_in(&api, StatusCode::OK, welcome))
+    let welcome = api.sign_ins.refresh(&request.0, body.refresh_token.expose()).await;
+    if let Err(sign_in::Error::NoRefresh { ended: Some(ended) }) = welcome {
+        api.callers.forget(|checked| checked.sign_in() == Some(ended));
+    }
+    Ok(signed_in(&api, StatusCode::OK, welcome?))
 }
 
 /// Signs out

@@ -83,7 +83,7 @@ impl Validate for SettingBody {
 
 /// Sets a value, or returns to the default
 ///
-/// Acts at once, everywhere.
+/// Acts within a second on every replica.
 #[utoipa::path(
     put, path = "/api/v1/settings/{key}", tag = "settings",
     params(("key" = String, Path, example = "auth.mfa_required")),
@@ -92,10 +92,15 @@ impl Validate for SettingBody {
 )]
 async fn put_setting(
     State(api): State<Api>,
+    caller: Caller,
     mut tx: ApiTx,
     Name(key): Name,
     Valid(body): Valid<SettingBody>,
 ) -> Result<Response, ApiError> {
     let setting = settings::set(&mut tx, &api.settings, &key, body.value).await?;
-    tx.commit(Json(Setting::from(setting))).await
+    let answer = tx.commit(Json(Setting::from(setting))).await;
+    // What a setting says of people is kept with them for a second.
+    let tenant = caller.actor().tenant;
+    api.callers.forget(|checked| checked.actor.tenant == tenant);
+    answer
 }

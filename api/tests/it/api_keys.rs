@@ -392,3 +392,27 @@ async fn a_refused_key_is_in_its_tenants_audit_and_a_guess_in_none() {
     refuse(&format!("sk_{}", "A".repeat(43)), "a guess").await;
     assert_eq!(app.count("select count(*) from audit where action = 'api_keys.refuse'").await, 5);
 }
+
+#[tokio::test]
+async fn nobody_lifts_their_own_limit() {
+    let app = App::start().await;
+    let (user, owner) = (&app.ours.user, &app.ours.owner);
+    let limit = |hourly: u32| json!({ "name": "greedy", "rateLimit": hourly });
+    let told = app.post(user, PATH, limit(10_001)).await.problem(422, "invalid").json();
+    assert_eq!(told["errors"][0]["pointer"], "/rateLimit");
+    app.post(user, PATH, limit(10_000)).await.expect(201);
+    app.post(owner, PATH, limit(2_000_000)).await.expect(201);
+    // Nor by having many, however they are asked for.
+    let answers =
+        futures::future::join_all((0..120).map(|_| app.post(user, PATH, json!({ "name": "one of many" }))))
+            .await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 409).count(), 120 - 98);
+    let keys = format!("select count(*) from api_keys where user_id = '{}' and active", user.id);
+    assert_eq!(app.count(&keys).await, 100);
+    app.execute(&format!(
+        "update api_keys set active = false where user_id = '{}' and name = 'greedy'",
+        user.id
+    ))
+    .await;
+    app.post(user, PATH, json!({ "name": "another" })).await.expect(201);
+}

@@ -489,3 +489,19 @@ async fn a_link_dies_when_its_person_is_disabled() {
     confirm(&app, &link).await;
     assert_eq!(app.count("select count(*) from mailed_links where used_at is null").await, 0);
 }
+
+/// Whoever reads the mailbox has asked for it, and its owner has seen that.
+#[tokio::test]
+async fn another_password_ends_a_link_for_one() {
+    let (app, smtp) = app().await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    ask(&app, &who.email, Some(&who.slug)).await;
+    let link = token(&smtp.mail(1, &who.email, SOON).await.text);
+    let signed_in = log_in(&app, who, PASSWORD).await.expect(200).json();
+    let body = json!({ "currentPassword": PASSWORD, "password": NEW, "passwordConfirmation": NEW });
+    let change = app.anonymous(Method::POST, "/api/v1/auth/change-password").json(&body);
+    Answer::of(change.bearer_auth(signed_in["accessToken"].as_str().unwrap())).await.expect(204);
+    confirm(&app, &link).await.problem(410, "gone");
+    log_in(&app, who, NEW).await.expect(200);
+}

@@ -223,3 +223,23 @@ async fn setting_one_up_takes_a_sign_in_of_late() {
     enroll(&token).await.problem(403, "sign-in-again");
     enroll(&sign_in().await).await.expect(200);
 }
+
+/// Whoever has an administrator's session would try every code there is.
+#[tokio::test]
+async fn nobody_opens_their_own_account() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.owner;
+    let SetUp { token, .. } = set_up(&app, who).await;
+    let wrong =
+        async || send(&app, Method::DELETE, "/api/v1/auth/mfa", &token, json!({ "code": "000000" })).await;
+    for _ in 0..4 {
+        wrong().await.problem(422, "invalid");
+    }
+    let myself = format!("/api/v1/auth/users/{}", who.id);
+    send(&app, Method::PATCH, &myself, &token, json!({ "locked": false })).await.problem(409, "conflict");
+    let by_key = app.request(who, Method::PATCH, &myself).json(&json!({ "locked": false }));
+    Answer::of(by_key).await.problem(409, "conflict");
+    wrong().await.problem(422, "invalid");
+    let closed = format!("select count(*) from users where id = '{}' and locked_until > now()", who.id);
+    assert_eq!(app.count(&closed).await, 1);
+}

@@ -141,12 +141,8 @@ async fn a_refresh_token_is_good_once_and_ends_its_sign_in_the_second_time() {
     profile(&app, &text(&second, "accessToken")).await.expect(200);
     // Somebody comes with the first once more.
     refresh(&app, &text(&first, "refreshToken")).await.problem(401, "unauthenticated");
+    profile(&app, &text(&second, "accessToken")).await.problem(401, "unauthenticated");
     refresh(&app, &text(&second, "refreshToken")).await.problem(401, "unauthenticated");
-    let token = text(&second, "accessToken");
-    eventually(Duration::from_secs(5), "its access tokens are refused", async || {
-        (profile(&app, &token).await.status == 401).then_some(())
-    })
-    .await;
     assert_eq!(app.count("select count(*) from audit where action = 'sign_ins.reuse'").await, 1);
 }
 
@@ -401,10 +397,6 @@ async fn a_tenant_that_wants_a_second_factor_lets_people_set_it_up_and_nothing_e
     with_token(&app, Method::GET, "/api/v1/jobs", &token).await.expect(200);
     let set = app.request(&app.ours.owner, Method::PUT, "/api/v1/settings/auth.mfa_required");
     Answer::of(set.json(&json!({ "value": true }))).await.expect(200);
-    eventually(Duration::from_secs(5), "it acts on those who are in", async || {
-        (with_token(&app, Method::GET, "/api/v1/jobs", &token).await.status == 403).then_some(())
-    })
-    .await;
     with_token(&app, Method::GET, "/api/v1/jobs", &token).await.problem(403, "mfa-required");
     profile(&app, &token).await.expect(200);
     // Programs have keys, and no second factor.
@@ -536,4 +528,156 @@ async fn an_address_is_closed_for_twice_as_long_each_time_and_for_a_day_at_most(
     app.execute("update sign_in_failures set failures = 39, last_at = now() - interval '61 minutes', locked_until = null").await;
     guess().await;
     assert_eq!(app.count("select failures::bigint from sign_in_failures").await, 1);
+}
+
+/// The same with two of them: the answer names both, and was a guess all the same.
+#[tokio::test]
+async fn nor_are_several() {
+    let app = App::start_with(cheap()).await;
+    let (victim, one, other) = (&app.ours.user, &app.theirs.user, &app.platform);
+    app.set_password(victim).await;
+    app.execute(&format!("update users set email = '{}' where id = '{}'", victim.email, other.id)).await;
+    for n in 0..5 {
+        let guess = format!("a guess number {n}");
+        app.set_password_to(one, &guess).await;
+        app.set_password_to(other, &guess).await;
+        login(&app, json!({ "email": victim.email, "password": guess }))
+            .await
+            .problem(422, "tenant-required");
+    }
+    let body = json!({ "email": victim.email, "password": PASSWORD, "tenant": "ours" });
+    login(&app, body).await.problem(401, "unauthenticated");
+    let told =
+        |what: &str| format!("select count(*) from audit where tenant_id = '{}' and {what}", app.ours.id);
+    assert_eq!(app.count(&told("action in ('sign_ins.fail', 'users.lock')")).await, 7);
+    let strangers = format!("user_id in ('{}', '{}')", one.id, other.id);
+    assert_eq!(app.count(&told(&strangers)).await, 0, "who did it is another tenant's to know");
+
+    // Whoever has shown that the address is theirs has accounts of their own, with passwords of their own.
+    app.execute("update users set failed_logins = 0, locked_until = null, email_proven_at = now()").await;
+    app.execute("delete from sign_in_failures").await;
+    for _ in 0..8 {
+        let body = json!({ "email": victim.email, "password": "a guess number 4" });
+        login(&app, body).await.problem(422, "tenant-required");
+    }
+    let failed = format!("select failed_logins::bigint from users where id = '{}'", victim.id);
+    assert_eq!(app.count(&failed).await, 0);
+    assert_eq!(app.count("select count(*) from sign_in_failures").await, 0);
+}
+
+/// One guess at each of many people, hidden in sign-ins that succeed.
+#[tokio::test]
+async fn an_address_that_guesses_is_closed_though_it_signs_in() {
+    let app = App::start_with(cheap()).await;
+    let victim = &app.ours.user;
+    app.set_password(victim).await;
+    app.set_password_to(&app.theirs.user, "a guess").await;
+    let body = json!({ "email": victim.email, "password": "a guess" });
+    for _ in 0..20 {
+        // As if it were another one each time.
+        app.execute("update users set failed_logins = 0, locked_until = null").await;
+        login(&app, body.clone()).await.expect(200);
+    }
+    login(&app, body).await.problem(429, "rate-limited");
+    let strangers = format!(
+        "select count(*) from audit where tenant_id = '{}' and user_id = '{}'",
+        app.ours.id, app.theirs.user.id
+    );
+    assert_eq!(app.count(&strangers).await, 0);
+}
+
+/// An office comes to work: nobody is refused because the others are not in yet.
+#[tokio::test]
+async fn an_office_signs_in_all_at_once() {
+    let app = App::start_with(cheap()).await;
+    app.set_password(&app.ours.user).await;
+    app.execute(&format!(
+        "insert into users (id, tenant_id, email, username, name, role, password_hash)
+         select gen_random_uuid(), tenant_id, n || '@example.org', 'person-' || n, 'Somebody', 'user', password_hash
+         from users, generate_series(1, 100) n where id = '{}'",
+        app.ours.user.id
+    ))
+    .await;
+    let all = (1..=100).map(|n| {
+        login(&app, json!({ "email": format!("{n}@example.org"), "password": PASSWORD, "tenant": "ours" }))
+    });
+    for answer in futures::future::join_all(all).await {
+        answer.expect(200);
+    }
+    assert_eq!(app.count("select count(*) from sign_ins").await, 100);
+}
+
+/// Whoever hangs up while the password is looked at: a guess is written down, and a right one not charged.
+#[tokio::test]
+async fn who_hangs_up_has_tried() {
+    let auth = AuthConfig { argon2_iterations: 60, ..AuthConfig::default() };
+    let app = App::start_with(Config { auth, limits: generous(), ..Config::default() }).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let failed = format!("select failed_logins::bigint from users where id = '{}'", who.id);
+    let hang_up = async |password: &str| {
+        let body = json!({ "email": who.email, "password": password, "tenant": who.slug }).to_string();
+        let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
+        let request = format!(
+            "POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        tokio::io::AsyncWriteExt::write_all(&mut socket, request.as_bytes()).await.unwrap();
+        eventually(Duration::from_secs(10), "the attempt is counted", async || {
+            (app.count(&failed).await == 1).then_some(())
+        })
+        .await;
+    };
+    hang_up(PASSWORD).await;
+    eventually(Duration::from_secs(20), "it is given back", async || {
+        (app.count(&failed).await == 0).then_some(())
+    })
+    .await;
+    hang_up("a guess").await;
+    eventually(Duration::from_secs(20), "it is written down", async || {
+        (app.count("select count(*) from audit where action = 'sign_ins.fail'").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(app.count("select failures::bigint from sign_in_failures").await, 1);
+}
+
+/// What ends sign-ins locks the person, then their sign-ins; who goes on must not come the other way.
+#[tokio::test]
+async fn going_on_and_ending_do_not_wait_for_each_other() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let token = text(&sign_in(&app, who).await, "refreshToken");
+    let id: uuid::Uuid =
+        sqlx::query_scalar("select id from sign_ins").fetch_one(app.queue.db().pool()).await.unwrap();
+    app.execute("update sign_ins set last_used_at = now() - interval '1 hour'").await;
+    let sign_ins =
+        streamspace_domain::sign_in::SignIns::new(app.queue.clone(), app.master().clone(), &cheap());
+    let mut ending = app.queue.db().begin().await.unwrap();
+    sqlx::query("select from users where id = $1 for update")
+        .bind(who.id.0)
+        .execute(&mut *ending)
+        .await
+        .unwrap();
+    let end = async {
+        let waits = "select count(*) from pg_stat_activity
+                     where datname = current_database() and wait_event_type = 'Lock'";
+        eventually(Duration::from_secs(10), "the exchange waits", async || {
+            (app.count(waits).await == 1).then_some(())
+        })
+        .await;
+        // Nor does it wait for those who are noted.
+        tokio::time::timeout(Duration::from_secs(5), sign_ins.touch(&[streamspace_common::SignInId(id)]))
+            .await
+            .expect("at once")
+            .unwrap();
+        sqlx::query("delete from sign_ins where user_id = $1")
+            .bind(who.id.0)
+            .execute(&mut *ending)
+            .await
+            .unwrap();
+        ending.commit().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(refresh(&app, &token), end);
+    answer.problem(401, "unauthenticated");
 }

@@ -18,9 +18,21 @@ use crate::{
 #[derive(Subcommand)]
 pub enum Keys {
     /// Make a new master key and encrypt every stored secret under it. The old keys still open.
-    Rotate(Keyed),
+    ///
+    /// Processes that run know only the keys that the file had when they started, so a running installation
+    /// prepares the key first.
+    Rotate(Rotation),
     /// Take the old keys out of the key file, once every process has been restarted with the new one.
     Retire(Keyed),
+}
+
+#[derive(Args)]
+pub struct Rotation {
+    /// Only add the key to the file: it opens and does not seal until the next rotation
+    #[arg(long)]
+    prepare: bool,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 #[derive(Args)]
@@ -35,17 +47,38 @@ const BATCH: i64 = 500;
 impl Keys {
     pub async fn run(self) -> Result<()> {
         match self {
-            Self::Rotate(Keyed { settings }) => rotate(&settings).await,
+            Self::Rotate(Rotation { prepare: true, settings }) => prepare(&settings),
+            Self::Rotate(Rotation { prepare: false, settings }) => rotate(&settings).await,
             Self::Retire(Keyed { settings }) => retire(&settings).await,
         }
     }
+}
+
+/// Whoever starts from now on opens what the next rotation seals.
+fn prepare(settings: &Settings) -> Result<()> {
+    let file = settings.load()?.master_key_file();
+    let keys = MasterKeys::load(&file)?;
+    if keys.has_next() {
+        console::result(format_args!("{} has a key that is prepared", file.display()));
+    } else {
+        keys.with_next_key().store(&file)?;
+        console::result(format_args!("prepared a master key in {}", file.display()));
+    }
+    console::say(
+        "Copy the file to every machine, restart every process, then: streamspace admin keys rotate",
+    );
+    Ok(())
 }
 
 /// At each moment every value opens: under the keys that were, or under the new one.
 async fn rotate(settings: &Settings) -> Result<()> {
     let config = settings.load()?;
     let file = config.master_key_file();
-    let keys = MasterKeys::load(&file)?.with_new_key();
+    let before = MasterKeys::load(&file)?;
+    if !before.has_next() {
+        console::say("Not prepared: a process that runs can't open stored secrets until it is restarted");
+    }
+    let keys = before.with_new_key();
     keys.store(&file)?;
     let resealed = reseal_in(&config, &keys).await?;
     console::result(format_args!(
@@ -61,7 +94,7 @@ async fn retire(settings: &Settings) -> Result<()> {
     let config = settings.load()?;
     let file = config.master_key_file();
     let keys = MasterKeys::load(&file)?;
-    if keys.count() == 1 {
+    if !keys.has_old() {
         bail!("{} holds one key alone: there is none to retire", file.display());
     }
     let resealed = reseal_in(&config, &keys).await?;

@@ -136,6 +136,53 @@ async fn a_new_master_key_takes_over_from_the_old_one() {
     assert_eq!(keys(fs::read_to_string(&file).unwrap()), 2);
 }
 
+/// Prepared, it does so while people sign in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_master_key_takes_over_while_everything_runs() {
+    let installation = Installation::new("prepare").await;
+    let up = installation.up().await;
+    let done = async |args: &[&str]| {
+        let (status, output) = installation.run(&[&["admin", "keys"], args].concat()).await;
+        assert!(status.success(), "{args:?}: {output}");
+        output
+    };
+    assert!(done(&["rotate", "--prepare"]).await.contains("prepared"));
+    up.term();
+    assert!(up.exited(DEADLINE).await.success(), "{}", up.output());
+
+    let up = installation.up().await;
+    let line = up.line("runs at", DEADLINE).await;
+    let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().trim_end_matches('/');
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::new();
+    let password = fs::read_to_string(installation.dir.join("admin-password")).unwrap();
+    let (email, password) = password.trim().split_once('\n').unwrap();
+    let body = serde_json::json!({ "email": email, "password": password.trim() });
+    let login = async || {
+        let answer = client.post(format!("{url}/api/v1/auth/login")).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let answer: serde_json::Value = answer.json().await.unwrap();
+        answer["accessToken"].as_str().unwrap().to_owned()
+    };
+    let token = login().await;
+    let mfa = async |what: &str, body: &str| {
+        let request = client.post(format!("{url}/api/v1/auth/mfa/{what}")).bearer_auth(&token);
+        request
+            .header("content-type", "application/json")
+            .body(body.to_owned())
+            .send()
+            .await
+            .unwrap()
+            .status()
+    };
+    assert_eq!(mfa("enroll", "{}").await, 200);
+    assert!(!done(&["rotate"]).await.contains("Not prepared"));
+    // It opens what was sealed anew behind its back: the code is what is wrong.
+    assert_eq!(mfa("verify", r#"{"code": "000000"}"#).await, 422);
+    login().await;
+    assert!(done(&["rotate"]).await.contains("Not prepared"));
+}
+
 async fn number(installation: &Installation, sql: &str) -> i64 {
     sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut installation.connect().await).await.unwrap()
 }

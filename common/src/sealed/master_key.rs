@@ -1,7 +1,8 @@
 //! The master keys and the file that holds them.
 //!
-//! One key a line, in base64; the first seals, all open. A rotation puts a new key first, seals
-//! every stored value again, then drops the old keys: at each moment every value can be opened.
+//! One key a line, in base64; the first seals, all open. A rotation adds a key that only opens, so that every
+//! process can learn of it; puts it first and seals every stored value again; then drops the old keys: at each
+//! moment every value can be opened by everybody.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,7 +14,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ring::{
     aead::{AES_256_GCM, LessSafeKey, UnboundKey},
-    digest, hmac,
+    digest, hkdf, hmac,
     rand::{SecureRandom, SystemRandom},
 };
 use thiserror::Error;
@@ -22,6 +23,8 @@ use crate::secret::{Secret, Wipe};
 
 const KEY_LEN: usize = 32;
 pub(super) const KEY_ID_LEN: usize = 8;
+/// Before the key that is to seal.
+const NEXT: &str = "next ";
 /// The start of the key's hash: tells keys apart, and nothing about the key.
 pub(super) type KeyId = [u8; KEY_ID_LEN];
 
@@ -44,7 +47,12 @@ pub enum KeyFileError {
 
 /// The keys in force. Never empty.
 #[derive(Clone, Debug)]
-pub struct MasterKeys(Vec<MasterKey>);
+pub struct MasterKeys {
+    /// The first seals.
+    keys: Vec<MasterKey>,
+    /// Will seal, and only opens as yet.
+    next: Option<MasterKey>,
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct MasterKey(Secret<[u8; KEY_LEN]>);
@@ -61,8 +69,11 @@ impl MasterKey {
         std::array::from_fn(|at| hash.as_ref()[at])
     }
 
+    /// Derived: no key is used for two things.
     pub(super) fn mac(&self) -> hmac::Key {
-        hmac::Key::new(hmac::HMAC_SHA256, self.0.expose())
+        let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(self.0.expose());
+        let info = [b"streamspace marks".as_slice()];
+        derived.expand(&info, hmac::HMAC_SHA256).expect("shorter than HKDF's limit").into()
     }
 
     pub(super) fn aead(&self) -> LessSafeKey {
@@ -75,26 +86,38 @@ impl MasterKey {
 impl MasterKeys {
     /// One new key, not stored anywhere yet.
     pub fn generate() -> Self {
-        Self(vec![MasterKey::generate()])
+        Self { keys: vec![MasterKey::generate()], next: None }
     }
 
-    /// A new key before those that are.
+    /// With one that is to seal, and only opens as yet.
+    #[must_use]
+    pub fn with_next_key(mut self) -> Self {
+        self.next.get_or_insert_with(MasterKey::generate);
+        self
+    }
+
+    pub fn has_next(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// The next key before those that are, or a new one.
     #[must_use]
     pub fn with_new_key(mut self) -> Self {
-        self.0.insert(0, MasterKey::generate());
+        let next = self.next.take().unwrap_or_else(MasterKey::generate);
+        self.keys.insert(0, next);
         self
     }
 
     /// Without the keys that sealed before.
     #[must_use]
     pub fn only_current(mut self) -> Self {
-        self.0.truncate(1);
+        self.keys.truncate(1);
         self
     }
 
-    /// How many keys there are; more than one while a rotation is under way.
-    pub fn count(&self) -> usize {
-        self.0.len()
+    /// Whether there are keys that sealed before.
+    pub fn has_old(&self) -> bool {
+        self.keys.len() > 1
     }
 
     /// Names the key that seals, in hexadecimal, and tells nothing about it.
@@ -104,20 +127,20 @@ impl MasterKeys {
 
     /// Whether a key of that name is among them.
     pub fn has(&self, id: &str) -> bool {
-        self.0.iter().any(|key| hexadecimal(key.id()) == id)
+        self.all().any(|key| hexadecimal(key.id()) == id)
     }
 
     pub(super) fn current(&self) -> &MasterKey {
-        &self.0[0]
+        &self.keys[0]
     }
 
     /// The current one first.
-    pub(super) fn all(&self) -> &[MasterKey] {
-        &self.0
+    pub(super) fn all(&self) -> impl Iterator<Item = &MasterKey> {
+        self.keys.iter().chain(&self.next)
     }
 
     pub(super) fn find(&self, id: KeyId) -> Option<&MasterKey> {
-        self.0.iter().find(|key| key.id() == id)
+        self.all().find(|key| key.id() == id)
     }
 
     /// The keys of a file that only its owner may read.
@@ -187,8 +210,9 @@ impl MasterKeys {
     }
 
     fn to_text(&self) -> String {
-        let keys = self.0.iter().map(|key| BASE64_STANDARD.encode(key.0.expose()) + "\n");
-        format!("{HEAD}\n{}", keys.collect::<String>())
+        let text = |key: &MasterKey| BASE64_STANDARD.encode(key.0.expose()) + "\n";
+        let next = self.next.iter().map(|key| format!("{NEXT}{}", text(key)));
+        format!("{HEAD}\n{}", self.keys.iter().map(text).chain(next).collect::<String>())
     }
 }
 
@@ -202,17 +226,25 @@ enum Overwrite {
 }
 
 fn parse(path: &Path, text: &str) -> Result<MasterKeys, KeyFileError> {
-    let mut keys = Vec::new();
+    let (mut keys, mut next) = (Vec::new(), None);
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
+        let (is_next, line) = line.strip_prefix(NEXT).map_or((false, line), |line| (true, line));
         let key = BASE64_STANDARD.decode(line).ok().and_then(|bytes| bytes.try_into().ok());
         let malformed = || KeyFileError::Malformed { path: path.to_owned(), line: at + 1 };
-        keys.push(MasterKey(Secret::new(key.ok_or_else(malformed)?)));
+        let key = MasterKey(Secret::new(key.ok_or_else(malformed)?));
+        match is_next {
+            true => next = Some(key),
+            false => keys.push(key),
+        }
     }
-    if keys.is_empty() { Err(KeyFileError::Empty { path: path.to_owned() }) } else { Ok(MasterKeys(keys)) }
+    match keys.is_empty() {
+        true => Err(KeyFileError::Empty { path: path.to_owned() }),
+        false => Ok(MasterKeys { keys, next }),
+    }
 }
 
 #[cfg(test)]
@@ -226,7 +258,7 @@ mod tests {
     }
 
     fn ids(keys: &MasterKeys) -> Vec<KeyId> {
-        keys.0.iter().map(MasterKey::id).collect()
+        keys.all().map(MasterKey::id).collect()
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl MasterKeys {
             }
             context.sign().as_ref().to_vec()
         };
-        self.all().iter().map(mark).collect()
+        self.all().map(mark).collect()
     }
 
     /// Encrypts under the current key.

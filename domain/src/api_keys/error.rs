@@ -10,6 +10,8 @@ pub enum Error {
     NoUser,
     #[error("this key works no more")]
     NotActive,
+    #[error("this person has a hundred keys that work; revoke one first")]
+    Enough,
     #[error("a key of a person is made and rotated by that person")]
     NotYours,
     #[error("the key that asks has no scope {0}, so it gives none")]
@@ -28,7 +30,7 @@ impl Classified for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound | Self::NoUser => ErrorKind::NotFound,
-            Self::NotActive => ErrorKind::Conflict,
+            Self::NotActive | Self::Enough => ErrorKind::Conflict,
             Self::NotYours | Self::BeyondScopes(_) => ErrorKind::Forbidden,
             Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Forbidden(error) => error.kind(),

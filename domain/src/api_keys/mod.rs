@@ -60,8 +60,13 @@ pub async fn note_refusal(queue: &Queue, request: &Request, presented: &str) -> 
 }
 
 /// Makes a key of one's own, or of the tenant. The secret is shown now and never again. `within` are
-/// the scopes that the caller came with.
-pub async fn create(tx: &mut Tx, within: &Scopes, new: NewApiKey) -> Result<(ApiKey, Secret<String>), Error> {
+/// the scopes that the caller came with; only administrators make one for more than `most_hourly` requests.
+pub async fn create(
+    tx: &mut Tx,
+    within: &Scopes,
+    most_hourly: u32,
+    new: NewApiKey,
+) -> Result<(ApiKey, Secret<String>), Error> {
     let tenant = tx.tenant();
     match new.owner {
         Owner::User(user) => {
@@ -74,6 +79,16 @@ pub async fn create(tx: &mut Tx, within: &Scopes, new: NewApiKey) -> Result<(Api
     }
     check(tx.actor(), &new)?;
     gives_no_more(within, &new.scopes)?;
+    // Whoever could lift their own limit would have none.
+    if new.hourly_limit > most_hourly && !Permission::ApiKeysManage.is_held_by(tx.actor()) {
+        let message = format!("at most {most_hourly}; an administrator may make one for more");
+        return Err(Error::Invalid { field: "/rateLimit", message });
+    }
+    if let Owner::User(user) = new.owner
+        && store::count_active(tx.conn().await?, tenant, user).await? >= MOST_OF_A_PERSON
+    {
+        return Err(Error::Enough);
+    }
     insert(tx, tenant, new).await
 }
 
@@ -88,6 +103,8 @@ pub async fn create_in(
     insert(tx, tenant, new).await
 }
 
+/// Keys of one person that work: each has a limit of its own.
+const MOST_OF_A_PERSON: i64 = 100;
 const MAX_NAME: usize = 200;
 /// As many as there are, twice.
 const MAX_SCOPES: usize = 2 * AREAS.len();

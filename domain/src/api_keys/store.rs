@@ -185,6 +185,27 @@ pub(super) async fn get(
     Ok(row.map(KeyRow::into_key))
 }
 
+/// Those of a person that work. The person is locked, so that of two that are made at once the second counts
+/// the first.
+pub(super) async fn count_active(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    user: UserId,
+) -> sqlx::Result<i64> {
+    sqlx::query!("select from users where tenant_id = $1 and id = $2 for no key update", tenant.0, user.0)
+        .fetch_optional(&mut *conn)
+        .await?;
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from api_keys
+           where tenant_id = $1 and user_id = $2 and active
+             and (expires_at is null or expires_at > queue.now())"#,
+        tenant.0,
+        user.0,
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// Answers whether it was active until now.
 pub(super) async fn revoke(conn: &mut PgConnection, tenant: TenantId, id: ApiKeyId) -> sqlx::Result<bool> {
     let revoked = sqlx::query!(

@@ -59,7 +59,8 @@ impl Checked {
         }
     }
 
-    fn is_over(&self) -> bool {
+    /// The access token has had its time.
+    pub fn is_over(&self) -> bool {
         self.expires_at.is_some_and(|end| end <= Timestamp::now())
     }
 }
@@ -225,7 +226,8 @@ impl Callers {
         let mut cache = self.0.cache.lock().expect("no panic while it was held");
         cache.retain(|_, entry| {
             let latest = entry.latest.read().expect("no panic while it was held");
-            latest.as_ref().is_none_or(|(_, checked)| !whom(checked))
+            // An answer that is on its way may be of before: nobody who comes from now on gets it.
+            latest.as_ref().is_some_and(|(_, checked)| !whom(checked))
         });
     }
 }

@@ -19,6 +19,10 @@ pub enum Error {
     UsernameTaken,
     #[error("the tenant's last owner who may sign in stays one")]
     LastOwner,
+    #[error(
+        "nobody opens their own account that failures have closed: another administrator does, or a new password by mail"
+    )]
+    OwnLock,
     /// Who may manage admins and owners are owners.
     #[error("this takes the role of an owner")]
     NeedsOwner,
@@ -53,6 +57,7 @@ impl Classified for Error {
             | Self::EmailTaken
             | Self::UsernameTaken
             | Self::LastOwner
+            | Self::OwnLock
             | Self::Inactive
             | Self::BeingDeleted(_)
             | Self::ToBeDeleted

@@ -149,6 +149,10 @@ pub async fn change_user(tx: &mut Tx, id: UserId, change: ChangeUser) -> Result<
     let conn = tx.conn().await?;
     let before = store::lock(conn, actor.tenant, id).await?;
     let is_self = actor.user == Some(id);
+    // Whoever has somebody's session would guess at their password or second factor without end.
+    if is_self && change.unlock {
+        return Err(Error::OwnLock);
+    }
     if !is_self {
         may_change(&actor, &before)?;
     } else if change.role.is_some() || change.active.is_some() {

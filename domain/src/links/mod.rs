@@ -174,7 +174,6 @@ impl Links {
         let hash = self.sign_ins.hash("/password", password, &[&user.email, &user.username]).await?;
         let mut tx = self.sign_ins.begin_as(&user, request.clone());
         take(&mut tx, &user, &link, purpose).await?;
-        void(&mut tx, user.tenant, user.id).await?;
         sign_in::set_password(&mut tx, user.tenant, user.id, &hash, None, None).await?;
         identity::verify_email(&mut tx, &user).await?;
         Ok((tx, user))

@@ -1,7 +1,7 @@
 //! What administrators of a tenant set at run time, by keys that the code knows.
 //!
-//! A value is read from the database whenever it is needed and kept by no process, so that a change
-//! acts at once on every replica.
+//! A value is read from the database whenever it is needed, so that a change acts at once on every replica;
+//! what is decided at each request is kept with whoever makes it, for a second.
 
 mod error;
 mod known;

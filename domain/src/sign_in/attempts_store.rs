@@ -128,34 +128,19 @@ pub(super) async fn give_back(conn: &mut PgConnection, users: &[Uuid], rules: Ru
     Ok(())
 }
 
-/// Counts an attempt from an address. `Some`: it is closed, for so long. An hour without a failure is
-/// forgiven.
-pub(super) async fn attempt_from(
-    conn: &mut PgConnection,
-    address: &str,
-    rules: Rules,
-) -> sqlx::Result<Option<Duration>> {
-    let open = sqlx::query!(
-        "insert into sign_in_failures as f (address, failures, last_at) values ($1, 1, queue.now())
-         on conflict (address) do update
-             set last_at = queue.now(),
-                 (failures, locked_until) = (
-                     select n, case when n % $2 = 0
-                               then queue.now() + least($4::float8, $3 * 2 ^ least(n / $2 - 1, 30)) * interval '1 s' end
-                     from (select case when greatest(f.last_at, f.locked_until) < queue.now() - interval '1 hour'
-                                  then 1 else f.failures + 1 end as n) counted)
-             where f.locked_until is null or f.locked_until <= queue.now()
-         returning 1 as one",
-        address,
-        i32::try_from(rules.address).unwrap_or(i32::MAX),
-        rules.first.as_secs_f64(),
-        LONGEST.as_secs_f64(),
+/// Of the hashes that an import brought and nobody has signed in with since.
+pub(super) async fn highest_bcrypt_cost(conn: &mut PgConnection) -> sqlx::Result<Option<u32>> {
+    let cost = sqlx::query_scalar!(
+        r#"select max(substring(password_hash from '^\$2[a-z]\$([0-9]{2})\$')::integer)
+           from users where password_hash like '$2%'"#,
     )
-    .fetch_optional(&mut *conn)
+    .fetch_one(conn)
     .await?;
-    if open.is_some() {
-        return Ok(None);
-    }
+    Ok(cost.and_then(|cost| cost.try_into().ok()))
+}
+
+/// `Some`: failures have closed it to this address, for so long.
+pub(super) async fn closed_to(conn: &mut PgConnection, address: &str) -> sqlx::Result<Option<Duration>> {
     let left = sqlx::query_scalar!(
         r#"select extract(epoch from locked_until - queue.now())::float8 as "left!" from sign_in_failures
            where address = $1 and locked_until > queue.now()"#,
@@ -166,14 +151,22 @@ pub(super) async fn attempt_from(
     Ok(left.map(Duration::from_secs_f64))
 }
 
-/// Takes it back: it was no failure.
-pub(super) async fn give_back_from(conn: &mut PgConnection, address: &str, rules: Rules) -> sqlx::Result<()> {
+/// Counts a failure of an address. An hour without one is forgiven.
+pub(super) async fn fail_from(conn: &mut PgConnection, address: &str, rules: Rules) -> sqlx::Result<()> {
     sqlx::query!(
-        "update sign_in_failures set failures = greatest(failures - 1, 0),
-                locked_until = case when failures % $2 = 0 then null else locked_until end
-         where address = $1",
+        "insert into sign_in_failures as f (address, failures, last_at) values ($1, 1, queue.now())
+         on conflict (address) do update
+             set last_at = queue.now(),
+                 (failures, locked_until) = (
+                     select n, case when n % $2 = 0
+                               then queue.now() + least($4::float8, $3 * 2 ^ least(n / $2 - 1, 30)) * interval '1 s' end
+                     from (select case when greatest(f.last_at, f.locked_until) < queue.now() - interval '1 hour'
+                                  then 1 else f.failures + 1 end as n) counted)
+             where f.locked_until is null or f.locked_until <= queue.now()",
         address,
         i32::try_from(rules.address).unwrap_or(i32::MAX),
+        rules.first.as_secs_f64(),
+        LONGEST.as_secs_f64(),
     )
     .execute(conn)
     .await?;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use streamspace_common::{Classified, ErrorKind, sealed::OpenError};
+use streamspace_common::{Classified, ErrorKind, SignInId, sealed::OpenError};
 
 use super::passwords::Busy;
 use crate::identity::{self, Forbidden};
@@ -11,7 +11,10 @@ pub enum Error {
     #[error("the e-mail address or the password is wrong, or signing in is closed for a while")]
     Refused,
     #[error("this refresh token is not accepted")]
-    NoRefresh,
+    NoRefresh {
+        /// It was used before: the sign-in that this has ended.
+        ended: Option<SignInId>,
+    },
     #[error("this challenge is not accepted, or too old: sign in anew")]
     NoChallenge,
     #[error("you have a second factor; switch it off first")]
@@ -48,7 +51,9 @@ pub enum Error {
 impl Classified for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Refused | Self::NoRefresh | Self::NoChallenge | Self::NoCode => ErrorKind::Unauthenticated,
+            Self::Refused | Self::NoRefresh { .. } | Self::NoChallenge | Self::NoCode => {
+                ErrorKind::Unauthenticated
+            }
             Self::NotLately => ErrorKind::Forbidden,
             Self::HasSecondFactor | Self::NoSecondFactor => ErrorKind::Conflict,
             Self::TenantRequired { .. } | Self::Invalid { .. } => ErrorKind::Invalid,

@@ -1,6 +1,7 @@
-//! What guessing costs. An attempt is counted before the password is looked at, so however many come at
-//! once, no more are tried than may be: against an account, and from an address. One that succeeds is
-//! given back with all before it.
+//! What guessing costs. An attempt is counted against the account before the password is looked at, so
+//! however many come at once, no more are tried than may be. One that succeeds is given back with all before
+//! it. A failure is counted against the address once it is one: an office may sign in all at once. Of those
+//! who guess from one address, no more are tried together than wait for a hash at most.
 //!
 //! A closed account answers as if the password were wrong. Whoever guesses learns nothing from it; whoever
 //! owns it can wait, reset the password, or ask an administrator.

@@ -6,7 +6,8 @@ use serde_json::json;
 use streamspace_common::{Actor, PLATFORM, TenantId, UserId};
 use streamspace_queue::{Request, Tx};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{Instrument, info};
+use uuid::Uuid;
 
 use super::{
     Challenge, Client, Error, LoggedIn, Login, Method, SignIns,
@@ -27,51 +28,73 @@ const MOST_TENANTS: i64 = 8;
 const LOOKS: [usize; 2] = [1, 2];
 /// Refusals are told on the beat, so that a row more or less that was written is not in the time.
 const BEAT: Duration = Duration::from_millis(100);
+/// As long as it takes at this cost, more or less; each step above it doubles that.
+const BCRYPT_OF_A_BEAT: u32 = 10;
+/// 6.4 s.
+const MOST_STEPS: u32 = 6;
 /// For showing a second factor.
 const CHALLENGE: Duration = Duration::from_secs(300);
 
-fn next_beat(began: Instant) -> Instant {
-    let beats = began.elapsed().as_millis() / BEAT.as_millis() + 1;
-    began + BEAT * u32::try_from(beats).unwrap_or(u32::MAX)
+/// Longer while there are hashes of an import that take longer.
+fn beat(bcrypt_cost: Option<u32>) -> Duration {
+    let steps = bcrypt_cost.unwrap_or_default().saturating_sub(BCRYPT_OF_A_BEAT);
+    BEAT * 2_u32.pow(steps.min(MOST_STEPS))
+}
+
+fn next_beat(began: Instant, beat: Duration) -> Instant {
+    let beats = began.elapsed().as_millis() / beat.as_millis() + 1;
+    began + beat * u32::try_from(beats).unwrap_or(u32::MAX)
 }
 
 impl SignIns {
     pub async fn login(&self, request: &Request, login: Login, client: &Client) -> Result<LoggedIn, Error> {
+        let (sign_ins, request, client) = (self.clone(), request.clone(), client.clone());
+        to_its_end(async move { sign_ins.log_in(&request, &login, &client).await }).await
+    }
+
+    async fn log_in(&self, request: &Request, login: &Login, client: &Client) -> Result<LoggedIn, Error> {
         let began = Instant::now();
-        let candidates = self.attempt(request, &login).await?;
-        let (fitting, others) = match self.compare(&login, &candidates).await {
+        let candidates = self.attempt(request, login).await?;
+        let (fitting, others) = match self.compare(login, &candidates).await {
             Ok(compared) => compared,
             Err(busy) => {
                 // Nothing was tried.
-                self.give_back(request, &candidates).await?;
+                let users: Vec<_> = candidates.iter().map(|candidate| candidate.user.0).collect();
+                self.give_back(request, &users).await?;
                 return Err(busy);
             }
         };
-        match fitting.as_slice() {
-            [] => {
-                self.fail(request, &login, &others).await?;
-                tokio::time::sleep_until(next_beat(began)).await;
-                Err(Error::Refused)
-            }
-            [(who, upgrade)] => self.let_in(request, who, upgrade.as_deref(), &others, client).await,
-            several => {
-                let fitting: Vec<_> = several.iter().map(|(who, _)| who.clone()).collect();
-                self.give_back(request, &fitting).await?;
-                let mut slugs: Vec<_> = several.iter().map(|(who, _)| who.slug.clone()).collect();
-                slugs.sort_unstable();
-                Err(Error::TenantRequired { slugs })
-            }
+        if fitting.is_empty() {
+            let beat = self.fail(request, login, &others).await?;
+            tokio::time::sleep_until(next_beat(began, beat)).await;
+            return Err(Error::Refused);
         }
+        // Whoever has shown that the address is theirs has not guessed at their other accounts. Anybody's
+        // account may have another's address: then it was a guess.
+        let is_guess = !others.is_empty() && !fitting.iter().any(|(who, _)| who.is_proven);
+        let mut forgiven: Vec<_> = fitting.iter().map(|(who, _)| who.user.0).collect();
+        if is_guess {
+            let mut tx = self.0.queue.begin(Actor::system(PLATFORM), request.clone());
+            self.record_failures(&mut tx, &others).await?;
+            tx.commit().await?;
+        } else {
+            forgiven.extend(others.iter().map(|other| other.user.0));
+        }
+        if let [(who, upgrade)] = fitting.as_slice() {
+            return self.let_in(request, who, upgrade.as_deref(), &forgiven, client).await;
+        }
+        self.give_back(request, &forgiven).await?;
+        let mut slugs: Vec<_> = fitting.into_iter().map(|(who, _)| who.slug).collect();
+        slugs.sort_unstable();
+        Err(Error::TenantRequired { slugs })
     }
 
-    /// Counts it, against the address and against each account that it could be for.
+    /// Counts it against each account that it could be for.
     async fn attempt(&self, request: &Request, login: &Login) -> Result<Vec<Candidate>, Error> {
         let mut db = self.0.queue.db().begin().await?;
         if let Some(address) = request.address
-            && let Some(retry_after) =
-                attempts_store::attempt_from(&mut db, &counted(address), self.0.rules).await?
+            && let Some(retry_after) = attempts_store::closed_to(&mut db, &counted(address)).await?
         {
-            db.commit().await?;
             return Err(Error::Slowed { retry_after });
         }
         let candidates = attempts_store::attempt(
@@ -114,7 +137,7 @@ impl SignIns {
         request: &Request,
         who: &Candidate,
         upgrade: Option<&str>,
-        others: &[Candidate],
+        forgiven: &[Uuid],
         client: &Client,
     ) -> Result<LoggedIn, Error> {
         let mut conn = self.0.queue.read().await?;
@@ -126,15 +149,8 @@ impl SignIns {
             other => other.into(),
         })?;
         let mut tx = self.begin_as(&user, request.clone());
-        // Whoever has shown that the address is theirs has not guessed at their other accounts. Anybody's
-        // account may have another's address: then it was a guess.
-        let forgiven = if who.is_proven { others } else { &[] };
-        if !who.is_proven {
-            record_failures(&mut tx, others).await?;
-        }
         // The second factor's attempts are counted by themselves, until it is right.
-        let forgiven: Vec<_> = forgiven.iter().chain(who.has_second_factor.then_some(who)).collect();
-        self.forgive(&mut tx, &forgiven).await?;
+        attempts_store::give_back(tx.conn().await?, forgiven, self.0.rules).await?;
         let mut password_hash = who.password_hash.clone();
         let conn = tx.conn().await?;
         if let (Some(old), Some(new)) = (&who.password_hash, upgrade) {
@@ -161,9 +177,17 @@ impl SignIns {
 
     /// Nobody was let in. A stranger's guess is written down as a known person's is: in the platform's
     /// audit.
-    async fn fail(&self, request: &Request, login: &Login, accounts: &[Candidate]) -> Result<(), Error> {
+    ///
+    /// Answers the beat on which it is to be told: whoever's password is of an import is looked at for
+    /// longer, so all are told as late.
+    async fn fail(
+        &self,
+        request: &Request,
+        login: &Login,
+        accounts: &[Candidate],
+    ) -> Result<Duration, Error> {
         let mut tx = self.0.queue.begin(Actor::system(PLATFORM), request.clone());
-        record_failures(&mut tx, accounts).await?;
+        self.record_failures(&mut tx, accounts).await?;
         let (email, slug) = (login.email.trim(), login.tenant.as_deref());
         let closed = attempts_store::closed(tx.conn().await?, email, slug, MOST_TENANTS).await?;
         let closed = closed.into_iter().filter(|(_, user)| accounts.iter().all(|known| known.user != *user));
@@ -175,41 +199,47 @@ impl SignIns {
         if accounts.is_empty() && closed.is_empty() {
             audit::record(&mut tx, Entry::new("sign_ins.fail", "user", "unknown")).await?;
         }
-        Ok(tx.commit().await?)
+        let cost = attempts_store::highest_bcrypt_cost(tx.conn().await?).await?;
+        tx.commit().await?;
+        Ok(beat(cost))
     }
 
-    async fn give_back(&self, request: &Request, accounts: &[Candidate]) -> Result<(), Error> {
+    async fn give_back(&self, request: &Request, users: &[Uuid]) -> Result<(), Error> {
         let mut tx = self.0.queue.begin(Actor::system(PLATFORM), request.clone());
-        self.forgive(&mut tx, &accounts.iter().collect::<Vec<_>>()).await?;
+        attempts_store::give_back(tx.conn().await?, users, self.0.rules).await?;
         Ok(tx.commit().await?)
     }
 
-    /// The attempt was no failure: neither of the address nor of accounts that it was not for.
-    pub(super) async fn forgive(&self, tx: &mut Tx, accounts: &[&Candidate]) -> Result<(), Error> {
-        let address = tx.request().address;
-        let conn = tx.conn().await?;
-        if let Some(address) = address {
-            attempts_store::give_back_from(conn, &counted(address), self.0.rules).await?;
+    /// Of the address, and against accounts whose password it was not.
+    async fn record_failures(&self, tx: &mut Tx, accounts: &[Candidate]) -> Result<(), Error> {
+        self.fail_from(tx).await?;
+        for account in accounts {
+            audit::record_in(tx, account.tenant, Entry::new("sign_ins.fail", "user", account.user)).await?;
+            if account.closes {
+                record_lock(tx, account.tenant, account.user).await?;
+            }
         }
-        if !accounts.is_empty() {
-            let mut users: Vec<_> = accounts.iter().map(|account| account.user.0).collect();
-            // In the order in which an attempt locks them.
-            users.sort_unstable();
-            attempts_store::give_back(conn, &users, self.0.rules).await?;
+        Ok(())
+    }
+
+    pub(super) async fn fail_from(&self, tx: &mut Tx) -> Result<(), Error> {
+        if let Some(address) = tx.request().address {
+            attempts_store::fail_from(tx.conn().await?, &counted(address), self.0.rules).await?;
         }
         Ok(())
     }
 }
 
-/// Against accounts whose password it was not.
-async fn record_failures(tx: &mut Tx, accounts: &[Candidate]) -> Result<(), Error> {
-    for account in accounts {
-        audit::record_in(tx, account.tenant, Entry::new("sign_ins.fail", "user", account.user)).await?;
-        if account.closes {
-            record_lock(tx, account.tenant, account.user).await?;
-        }
+/// Whoever hangs up meanwhile has tried all the same: what has been counted is settled.
+pub(super) async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work.in_current_span()).await {
+        Ok(ended) => ended,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The process ends.
+            Err(_) => std::future::pending().await,
+        },
     }
-    Ok(())
 }
 
 /// A failure has closed an account.
@@ -217,4 +247,24 @@ pub(super) async fn record_lock(tx: &mut Tx, tenant: TenantId, user: UserId) -> 
     info!(user.id = %user, "signing in is closed to {user} for a while: too many failures");
     let locked = Entry::new("users.lock", "user", user).after(json!({ "locked": true }));
     Ok(audit::record_in(tx, tenant, locked).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_on_the_beat_of_the_slowest_hash() {
+        let told_after = |cost, worked: u64| {
+            let began = Instant::now().checked_sub(Duration::from_millis(worked)).expect("up for a while");
+            let late = next_beat(began, beat(cost)) - began;
+            late.as_millis()
+        };
+        assert_eq!((told_after(None, 30), told_after(None, 130)), (100, 200));
+        assert_eq!(
+            (told_after(Some(10), 30), told_after(Some(12), 30), told_after(Some(12), 330)),
+            (100, 400, 400)
+        );
+        assert_eq!(told_after(Some(31), 30), 6400);
+    }
 }

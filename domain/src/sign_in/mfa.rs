@@ -130,8 +130,7 @@ impl SignIns {
         let mut tx = self.0.queue.begin(Actor::system(PLATFORM), request.clone());
         let conn = tx.conn().await?;
         if let Some(address) = request.address
-            && let Some(retry_after) =
-                attempts_store::attempt_from(conn, &counted(address), self.0.rules).await?
+            && let Some(retry_after) = attempts_store::closed_to(conn, &counted(address)).await?
         {
             return Err(Error::Slowed { retry_after });
         }
@@ -145,12 +144,14 @@ impl SignIns {
             None => None,
         };
         let Some(known) = known else {
+            self.fail_from(&mut tx).await?;
             tx.commit().await?;
             return Err(Error::NoChallenge);
         };
         if !self.shows(&mut tx, known.tenant, known.user, proof).await? {
             let failed = Entry::new("sign_ins.fail", "user", known.user).after(json!({ "factor": "second" }));
             audit::record_in(&mut tx, known.tenant, failed).await?;
+            self.fail_from(&mut tx).await?;
             tx.commit().await?;
             return Err(Error::Refused);
         }
@@ -158,7 +159,6 @@ impl SignIns {
         store::end_challenge(conn, &hash).await?;
         let (user, tenant) = identity::of_sign_in(conn, known.tenant, known.user).await?;
         tx.act_as(user.actor());
-        self.forgive(&mut tx, &[]).await?;
         let admitted = self.admit(&mut tx, user, tenant, Method::Password, client).await?;
         tx.commit().await?;
         self.welcome(admitted).await

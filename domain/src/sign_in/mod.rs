@@ -46,6 +46,7 @@ use self::{
 use crate::{
     audit::{self, Entry},
     identity::{self, Tenant, User},
+    links,
     opaque::Form,
 };
 
@@ -162,7 +163,7 @@ impl SignIns {
     /// Exchanges a refresh token for the next and an access token. One that was used before ends its
     /// sign-in: somebody has copied it, and which of the two came first can't be told.
     pub async fn refresh(&self, request: &Request, token: &str) -> Result<Welcome, Error> {
-        let hash = Form::REFRESH.hash(token).ok_or(Error::NoRefresh)?;
+        let hash = Form::REFRESH.hash(token).ok_or(Error::NoRefresh { ended: None })?;
         let secret = Form::REFRESH.make();
         let address = request.address.map(|address| address.to_string());
         // Before the exchange: what can't be answered must not be used up.
@@ -172,8 +173,7 @@ impl SignIns {
         let renewed = store::renew(&mut db, &hash, &next, address.as_deref(), self.0.lifetime).await?;
         let Some(renewed) = renewed else {
             drop(db);
-            self.end_reused(request, hash).await?;
-            return Err(Error::NoRefresh);
+            return Err(Error::NoRefresh { ended: self.end_reused(request, hash).await? });
         };
         let (user, tenant) = identity::of_sign_in(&mut db, renewed.tenant, renewed.user).await?;
         db.commit().await?;
@@ -181,21 +181,31 @@ impl SignIns {
         Ok(Welcome { user, tenant, pass: Pass::Tokens { access, refresh: secret } })
     }
 
-    async fn end_reused(&self, request: &Request, hash: crate::opaque::Hash) -> Result<(), Error> {
+    async fn end_reused(
+        &self,
+        request: &Request,
+        hash: crate::opaque::Hash,
+    ) -> Result<Option<SignInId>, Error> {
         let mut tx = self.0.queue.begin(Actor::system(streamspace_common::PLATFORM), request.clone());
-        if let Some(ended) = store::end_reused(tx.conn().await?, &hash).await? {
+        let ended = store::end_reused(tx.conn().await?, &hash).await?;
+        if let Some(ended) = &ended {
             let reuse =
                 Entry::new("sign_ins.reuse", "sign_in", ended.id).before(json!({ "user": ended.user }));
             audit::record_in(&mut tx, ended.tenant, reuse).await?;
         }
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(ended.map(|ended| ended.id))
     }
 
     /// Notes that sign-ins are used: to be called now and then with those that were.
     pub async fn touch(&self, ids: &[SignInId]) -> sqlx::Result<()> {
         let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
         let mut db = self.0.queue.db().begin().await?;
-        store::touch(&mut db, &ids, self.0.lifetime).await?;
+        let touched = store::touch(&mut db, &ids, self.0.lifetime).await?;
+        db.commit().await?;
+        // In another transaction: whoever ends sign-ins locks the person first.
+        let mut db = self.0.queue.db().begin().await?;
+        store::touch_people(&mut db, &touched).await?;
         db.commit().await
     }
 
@@ -235,6 +245,16 @@ impl SignIns {
     /// Asks somebody who is in for their password, and answers its hash. They may guess no more often than
     /// those who are not in.
     pub async fn prove(
+        &self,
+        actor: &Actor,
+        request: &Request,
+        password: Secret<String>,
+    ) -> Result<String, Error> {
+        let (sign_ins, actor, request) = (self.clone(), actor.clone(), request.clone());
+        login::to_its_end(async move { sign_ins.prove_to_its_end(&actor, &request, password).await }).await
+    }
+
+    async fn prove_to_its_end(
         &self,
         actor: &Actor,
         request: &Request,
@@ -294,6 +314,7 @@ pub(crate) async fn set_password(
         return Ok(false);
     }
     let ended = store::end_all(conn, tenant, user, but).await?;
+    links::void(tx, tenant, user).await?;
     let changed = Entry::new("users.change_password", "user", user).after(json!({ "endedSignIns": ended }));
     audit::record_in(tx, tenant, changed).await?;
     Ok(true)

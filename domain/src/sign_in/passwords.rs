@@ -93,6 +93,10 @@ impl Inner {
             true => (bcrypt::verify(password, stored).unwrap_or(false), false),
             false => (argon2_fits(stored, password), self.is_current(stored)),
         };
+        // As long as for an account that there is not, where an old hash is quicker.
+        if !fits && !is_current {
+            let _ = argon2_fits(&self.decoy, password);
+        }
         let upgrade = if fits && !is_current { hash(&self.argon2, password) } else { None };
         Compared { fits, upgrade }
     }

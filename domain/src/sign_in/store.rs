@@ -99,19 +99,33 @@ pub(crate) async fn by_ids(conn: &mut PgConnection, ids: &[Uuid], mfa: bool) -> 
     Ok(rows.into_iter().map(CallerRow::into_checked).collect())
 }
 
-/// Notes that sign-ins are used, to five minutes; a browser's goes on from there.
-pub(super) async fn touch(conn: &mut PgConnection, ids: &[Uuid], lifetime: Duration) -> sqlx::Result<()> {
-    sqlx::query!(
-        "with touched as (
-             update sign_ins set last_used_at = queue.now(),
-                    expires_at = case kind when 'browser' then queue.now() + make_interval(secs => $2)
-                                 else expires_at end
-             where id = any($1) and last_used_at < queue.now() - interval '5 minutes'
-             returning tenant_id, user_id)
-         update users u set last_active_at = queue.now() from touched
-         where u.tenant_id = touched.tenant_id and u.id = touched.user_id",
+/// Notes that sign-ins are used, to five minutes; a browser's goes on from there. What somebody else holds
+/// is noted another time. Answers whose they are.
+pub(super) async fn touch(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+    lifetime: Duration,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "update sign_ins set last_used_at = queue.now(),
+                expires_at = case kind when 'browser' then queue.now() + make_interval(secs => $2)
+                             else expires_at end
+         where id in (select id from sign_ins
+                      where id = any($1) and last_used_at < queue.now() - interval '5 minutes'
+                      for no key update skip locked)
+         returning user_id",
         ids,
         lifetime.as_secs_f64(),
+    )
+    .fetch_all(conn)
+    .await
+}
+
+pub(super) async fn touch_people(conn: &mut PgConnection, people: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update users set last_active_at = queue.now()
+         where id in (select id from users where id = any($1) for no key update skip locked)",
+        people,
     )
     .execute(conn)
     .await?;
@@ -180,8 +194,8 @@ pub(super) struct Renewed {
     pub user: UserId,
 }
 
-/// Puts a refresh token in the place of another. The row's lock decides who does: of two that come with
-/// the same, the second finds that it was used.
+/// Puts a refresh token in the place of another. The person is locked first, as by all that ends sign-ins:
+/// of two that come with the same token, the second finds that it was used.
 pub(super) async fn renew(
     conn: &mut PgConnection,
     old: &Hash,
@@ -189,39 +203,37 @@ pub(super) async fn renew(
     address: Option<&str>,
     lifetime: Duration,
 ) -> sqlx::Result<Option<Renewed>> {
-    let renewed = sqlx::query_as!(
+    sqlx::query!(
+        "update users u set last_active_at = queue.now() from sign_ins s, tenants t
+         where s.secret_hash = $1 and s.kind = 'tokens' and s.expires_at > queue.now()
+           and u.tenant_id = s.tenant_id and u.id = s.user_id and u.active
+           and t.id = s.tenant_id and t.active",
+        old.as_slice(),
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query_as!(
         Renewed,
-        r#"update sign_ins s
-           set secret_hash = $2, last_used_at = queue.now(), address = coalesce($3, s.address),
-               expires_at = queue.now() + make_interval(secs => $4)
-           from users u, tenants t
-           where s.secret_hash = $1 and s.kind = 'tokens' and s.expires_at > queue.now()
-             and u.tenant_id = s.tenant_id and u.id = s.user_id and u.active
-             and t.id = s.tenant_id and t.active
-           returning s.id as "id: SignInId", s.tenant_id as "tenant: TenantId", s.user_id as "user: UserId""#,
+        r#"with renewed as (
+             update sign_ins s
+             set secret_hash = $2, last_used_at = queue.now(), address = coalesce($3, s.address),
+                 expires_at = queue.now() + make_interval(secs => $4)
+             from users u, tenants t
+             where s.secret_hash = $1 and s.kind = 'tokens' and s.expires_at > queue.now()
+               and u.tenant_id = s.tenant_id and u.id = s.user_id and u.active
+               and t.id = s.tenant_id and t.active
+             returning s.id, s.tenant_id, s.user_id),
+           used as (
+             insert into used_refresh_tokens (secret_hash, tenant_id, sign_in_id, expires_at)
+             select $1, tenant_id, id, queue.now() + make_interval(secs => $4) from renewed)
+           select id as "id: SignInId", tenant_id as "tenant: TenantId", user_id as "user: UserId" from renewed"#,
         old.as_slice(),
         new.as_slice(),
         address,
         lifetime.as_secs_f64(),
     )
-    .fetch_optional(&mut *conn)
-    .await?;
-    if let Some(renewed) = &renewed {
-        sqlx::query!(
-            "with used as (
-                 insert into used_refresh_tokens (secret_hash, tenant_id, sign_in_id, expires_at)
-                 values ($1, $2, $3, queue.now() + make_interval(secs => $4)))
-             update users set last_active_at = queue.now() where tenant_id = $2 and id = $5",
-            old.as_slice(),
-            renewed.tenant.0,
-            renewed.id.0,
-            lifetime.as_secs_f64(),
-            renewed.user.0,
-        )
-        .execute(conn)
-        .await?;
-    }
-    Ok(renewed)
+    .fetch_optional(conn)
+    .await
 }
 
 /// Ends the sign-in of a refresh token that was used before.

@@ -257,7 +257,7 @@ async fn jobs_of_a_tenants_key_have_its_role_and_end_with_it() {
         hourly_limit: 100,
         expires_at: None,
     };
-    let (key, _) = api_keys::create(&mut tx, &Scopes::all(), new).await.expect("a key");
+    let (key, _) = api_keys::create(&mut tx, &Scopes::all(), u32::MAX, new).await.expect("a key");
     tx.commit().await.expect("committed");
     let planner = Actor {
         by: Creator::ApiKey(key.id),

@@ -105,7 +105,7 @@ impl House {
             hourly_limit: 1,
             expires_at: None,
         };
-        let (key, _) = api_keys::create(&mut tx, &Scopes::all(), new).await.expect("made");
+        let (key, _) = api_keys::create(&mut tx, &Scopes::all(), u32::MAX, new).await.expect("made");
         tx.commit().await.expect("committed");
         key.id
     }
