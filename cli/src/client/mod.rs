@@ -34,6 +34,7 @@ mod store;
 pub mod table;
 mod teams;
 pub mod text;
+mod user_view;
 mod users;
 mod wait;
 mod waiting_view;

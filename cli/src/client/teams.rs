@@ -10,12 +10,13 @@ use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
 };
-use serde_json::json;
+use serde_json::{Map, json};
 use uuid::Uuid;
 
 use super::{
     Client, Run,
     api::Call,
+    confirm::confirm,
     exit::Usage,
     output::{Details, Item, Row},
     table::{Cell, Column, Tone},
@@ -41,6 +42,22 @@ pub enum Teams {
         name: String,
         #[arg(long, default_value = "", value_name = "TEXT")]
         description: String,
+    },
+    /// Change a team's name or description.
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["name", "description"]))]
+    Update {
+        team: String,
+        #[arg(long)]
+        name: Option<String>,
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
+    /// Delete a team. Its members stay in the tenant.
+    Delete {
+        team: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// See and change who belongs to a team.
     #[command(subcommand)]
@@ -207,6 +224,30 @@ impl Run for Teams {
                 let body = json!({"name": name, "description": description});
                 let team: Item<Team> = client.item(&Call::post(["teams"]).body(body)).await?;
                 client.output.one(&team);
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Update { team, name, description } => {
+                let id = id_of(client, &team).await?;
+                // What is not named stays.
+                let named = [("name", name), ("description", description)];
+                let body: Map<_, _> = named
+                    .into_iter()
+                    .filter_map(|(field, text)| Some((field.to_owned(), text?.into())))
+                    .collect();
+                let call = Call::new(Method::PATCH, ["teams", &id]).body(body.into());
+                let changed: Item<Team> = client.item(&call).await?;
+                client.output.one(&changed);
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Delete { team, yes } => {
+                let id = id_of(client, &team).await?;
+                if !yes && !confirm(format_args!("Delete the team {team}?"))? {
+                    return Ok(ExitCode::FAILURE);
+                }
+                client.api.send::<IgnoredAny>(&Call::new(Method::DELETE, ["teams", &id])).await?;
+                if client.output.is_for_people() {
+                    console::result(format_args!("{team} is deleted"));
+                }
                 Ok(ExitCode::SUCCESS)
             }
             Self::Members(members) => members.run(client).await,

@@ -17,7 +17,7 @@ use super::{
     sign_ins::SignIn,
     table::describe,
     text::moment,
-    users::User,
+    user_view::User,
 };
 use crate::console;
 

@@ -33,4 +33,15 @@ async fn a_team_is_made_and_people_come_and_go() {
     assert_eq!(person.says(&["teams", "show", "Design"]).await.code, 2, "which of the two?");
     assert_eq!(person.json(&["teams", "show", twice["id"].as_str().unwrap()]).await["name"], "Design");
     assert_eq!(person.says(&["teams", "show", "nothing"]).await.code, 2);
+
+    let id = twice["id"].as_str().unwrap();
+    let named = person.json(&["teams", "update", id, "--name", "Paint"]).await;
+    assert_eq!((&named["name"], &named["description"]), (&"Paint".into(), &"".into()));
+    let described = person.json(&["teams", "update", "Paint", "--description", "Colours"]).await;
+    assert_eq!((&described["name"], &described["description"]), (&"Paint".into(), &"Colours".into()));
+    assert_eq!(person.says(&["teams", "update", "Paint"]).await.code, 2, "what?");
+    let unasked = person.says(&["teams", "delete", "Paint"]).await;
+    assert!(unasked.code == 2 && unasked.err.contains("--yes"), "{}", unasked.err);
+    assert_eq!(person.succeeds(&["teams", "delete", "Paint", "--yes"]).await, "Paint is deleted\n");
+    assert_eq!(person.says(&["teams", "show", "Paint"]).await.code, 2);
 }

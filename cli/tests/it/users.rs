@@ -50,6 +50,13 @@ async fn people_are_made_changed_and_kept_out() {
     owner.succeeds(&["users", "unlock", "ada"]).await;
     assert_eq!(ada.signs_in(lines).await.code, 0);
 
+    let moved = ["users", "update", "ada", "--name", "Countess", "--email", "countess@example.org"];
+    assert_eq!(owner.succeeds(&moved).await, "ada is changed\n");
+    let shown = owner.json(&["users", "show", "ada"]).await;
+    assert_eq!((&shown["name"], &shown["email"]), (&"Countess".into(), &"countess@example.org".into()));
+    assert_eq!(owner.says(&["users", "update", "ada"]).await.code, 2, "what?");
+    assert_eq!(owner.succeeds(&["users", "reset-mfa", "ada"]).await, "ada has no second factor\n");
+
     let invite = ["users", "invite", "grace@example.org", "--name", "Grace", "--role", "viewer"];
     assert_eq!(owner.succeeds(&invite).await, "grace@example.org is invited as viewer\n");
     assert_eq!(owner.json(&["users", "show", "grace"]).await["role"], "viewer");
