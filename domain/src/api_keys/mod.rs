@@ -59,6 +59,16 @@ pub async fn note_refusal(queue: &Queue, request: &Request, presented: &str) -> 
     tx.commit().await
 }
 
+/// Puts down keys whose time is over, so many at most, and tells the audit; answers whether there may be more.
+/// Nobody comes with one in the meantime either.
+pub(crate) async fn expire(tx: &mut Tx) -> sqlx::Result<bool> {
+    let expired = store::expire(tx.conn().await?, MOST_EXPIRED).await?;
+    for (tenant, key) in &expired {
+        audit::record_in(tx, *tenant, Entry::new("api_keys.expire", "api_key", key)).await?;
+    }
+    Ok(i64::try_from(expired.len()).is_ok_and(|count| count >= MOST_EXPIRED))
+}
+
 /// Makes a key of one's own, or of the tenant. The secret is shown now and never again. `within` are
 /// the scopes that the caller came with; only administrators make one for more than `most_hourly` requests.
 pub async fn create(
@@ -103,6 +113,7 @@ pub async fn create_in(
     insert(tx, tenant, new).await
 }
 
+const MOST_EXPIRED: i64 = 200;
 /// Keys of one person that work: each has a limit of its own.
 const MOST_OF_A_PERSON: i64 = 100;
 const MAX_NAME: usize = 200;

@@ -400,6 +400,19 @@ pub(super) async fn of_tenant(
     Ok(found.map(|found| role(&found)))
 }
 
+pub(super) async fn expire(conn: &mut PgConnection, most: i64) -> sqlx::Result<Vec<(TenantId, ApiKeyId)>> {
+    let expired = sqlx::query!(
+        r#"update api_keys set active = false, previous_hash = null, previous_until = null
+           where id in (select id from api_keys where active and expires_at <= queue.now()
+                        order by expires_at limit $1 for update skip locked)
+           returning tenant_id as "tenant: TenantId", id as "id: ApiKeyId""#,
+        most,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(expired.into_iter().map(|key| (key.tenant, key.id)).collect())
+}
+
 pub(super) async fn end_overlaps(conn: &mut PgConnection, most: i64) -> sqlx::Result<u64> {
     let ended = sqlx::query!(
         "update api_keys set previous_hash = null, previous_until = null

@@ -21,7 +21,9 @@ const ROWS: &str = "
     from ends, sign_ins s where s.expires_at > now();
     insert into mailed_links (secret_hash, tenant_id, user_id, purpose, email, created_at, expires_at)
     select sha256(what::bytea), '$T', '$U', 'reset', 'u@example.org', at, at from ends;
-    insert into sign_in_failures (address, failures, last_at) select what, 1, at from ends;";
+    insert into sign_in_failures (address, failures, last_at) select what, 1, at from ends;
+    insert into api_keys (id, tenant_id, user_id, name, prefix, secret_hash, scopes, hourly_limit, expires_at)
+    select gen_random_uuid(), '$T', '$U', what, 'sk_', sha256(what::bytea), '{*}', 1, at from ends;";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_over_is_forgotten_and_nothing_else() {
@@ -44,5 +46,8 @@ async fn what_is_over_is_forgotten_and_nothing_else() {
     ] {
         assert_eq!(bed.number(&format!("select count(*) from {table}")).await, 1, "{table}");
     }
+    assert_eq!(bed.number("select count(*) from api_keys where active and name = 'good'").await, 1);
+    assert_eq!(bed.number("select count(*) from api_keys where not active and name = 'over'").await, 1);
+    assert_eq!(bed.number("select count(*) from audit where action = 'api_keys.expire'").await, 1);
     worker.stop().await;
 }

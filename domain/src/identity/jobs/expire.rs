@@ -4,12 +4,17 @@ use serde::{Deserialize, Serialize};
 use streamspace_queue::{Attempt, Done, Failure, Job, Slot, minutes};
 use tokio::time::Instant;
 
-use crate::{api_keys::usage, oidc, pace::rest, registration, sign_in};
+use crate::{
+    api_keys::{self, usage},
+    oidc,
+    pace::rest,
+    registration, sign_in,
+};
 
-/// Forgets what has ended by time: sign-ins, refresh tokens and challenges, browsers that were sent to an
-/// identity provider, mailed links, invitations, secrets of keys whose overlap is over, the log of what
-/// keys were used for, keys that sign no more. That they end does not wait for this: each is asked for its
-/// time when somebody comes with it.
+/// Puts down API keys whose time is over, and forgets what has ended by time: sign-ins, refresh tokens and
+/// challenges, browsers that were sent to an identity provider, mailed links, invitations, secrets of keys
+/// whose overlap is over, the log of what keys were used for, keys that sign no more. That they end does not
+/// wait for this: each is asked for its time when somebody comes with it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expire {}
@@ -32,8 +37,10 @@ impl Job for Expire {
         loop {
             let began = Instant::now();
             let mut tx = attempt.begin();
+            let expired = api_keys::expire(&mut tx).await?;
             let conn = tx.conn().await?;
-            let more = usage::prune(conn).await?
+            let more = expired
+                | usage::prune(conn).await?
                 | sign_in::prune(conn, MOST).await?
                 | oidc::prune(conn, MOST).await?
                 | registration::prune(conn, MOST).await?;
