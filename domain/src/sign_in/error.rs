@@ -60,7 +60,7 @@ impl Classified for Error {
             Self::Slowed { retry_after } => ErrorKind::RateLimited { retry_after: *retry_after },
             Self::NotFound => ErrorKind::NotFound,
             Self::NoKey | Self::Sealed(_) | Self::Busy(Busy::Failed) => ErrorKind::Internal,
-            Self::Busy(Busy::Full) => ErrorKind::Unavailable,
+            Self::Busy(Busy::Full | Busy::Gone) => ErrorKind::Unavailable,
             Self::Forbidden(error) => error.kind(),
             Self::Identity(error) => error.kind(),
             Self::Db(error) => error.kind(),

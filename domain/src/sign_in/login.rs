@@ -6,6 +6,7 @@ use serde_json::json;
 use streamspace_common::{Actor, PLATFORM, TenantId, UserId};
 use streamspace_queue::{Request, Tx};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info};
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use super::{
     Challenge, Client, Error, LoggedIn, Login, Method, SignIns,
     attempts_store::{self, Candidate},
     lockout::counted,
+    passwords::Busy,
     store::{self, Shown},
 };
 use crate::{
@@ -49,16 +51,22 @@ fn next_beat(began: Instant, beat: Duration) -> Instant {
 impl SignIns {
     pub async fn login(&self, request: &Request, login: Login, client: &Client) -> Result<LoggedIn, Error> {
         let (sign_ins, request, client) = (self.clone(), request.clone(), client.clone());
-        to_its_end(async move { sign_ins.log_in(&request, &login, &client).await }).await
+        to_its_end(async move |gone| sign_ins.log_in(&request, &login, &client, &gone).await).await
     }
 
-    async fn log_in(&self, request: &Request, login: &Login, client: &Client) -> Result<LoggedIn, Error> {
+    async fn log_in(
+        &self,
+        request: &Request,
+        login: &Login,
+        client: &Client,
+        gone: &CancellationToken,
+    ) -> Result<LoggedIn, Error> {
         let began = Instant::now();
         let candidates = self.attempt(request, login).await?;
-        let (fitting, others) = match self.compare(login, &candidates).await {
+        let (fitting, others) = match self.compare(login, &candidates, gone).await {
             Ok(compared) => compared,
             Err(busy) => {
-                // Nothing was tried.
+                // Nobody has learned anything.
                 let users: Vec<_> = candidates.iter().map(|candidate| candidate.user.0).collect();
                 self.give_back(request, &users).await?;
                 return Err(busy);
@@ -114,11 +122,13 @@ impl SignIns {
         &self,
         login: &Login,
         candidates: &[Candidate],
+        gone: &CancellationToken,
     ) -> Result<(Vec<(Candidate, Option<String>)>, Vec<Candidate>), Error> {
+        let passwords = &self.0.passwords;
+        let look = async |stored| unless(gone, passwords.compare(login.password.clone(), stored)).await;
         let (mut fitting, mut others) = (Vec::new(), Vec::new());
         for candidate in candidates.iter().cloned() {
-            let stored = candidate.password_hash.clone();
-            let compared = self.0.passwords.compare(login.password.clone(), stored).await?;
+            let compared = look(candidate.password_hash.clone()).await?;
             match compared.fits {
                 true => fitting.push((candidate, compared.upgrade)),
                 false => others.push(candidate),
@@ -126,7 +136,7 @@ impl SignIns {
         }
         if fitting.is_empty() {
             for _ in others.len()..LOOKS[usize::from(login.tenant.is_none())] {
-                self.0.passwords.compare(login.password.clone(), None).await?;
+                look(None).await?;
             }
         }
         Ok((fitting, others))
@@ -230,15 +240,33 @@ impl SignIns {
     }
 }
 
-/// Whoever hangs up meanwhile has tried all the same: what has been counted is settled.
-pub(super) async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    match tokio::spawn(work.in_current_span()).await {
+/// Whoever hangs up meanwhile leaves nothing half done: what has been counted is settled. The work is told
+/// when nobody waits for it any more.
+pub(super) async fn to_its_end<T, W>(work: impl FnOnce(CancellationToken) -> W) -> T
+where
+    T: Send + 'static,
+    W: Future<Output = T> + Send + 'static,
+{
+    let gone = CancellationToken::new();
+    let _waiting = gone.clone().drop_guard();
+    match tokio::spawn(work(gone).in_current_span()).await {
         Ok(ended) => ended,
         Err(ended) => match ended.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The process ends.
             Err(_) => std::future::pending().await,
         },
+    }
+}
+
+/// Who hangs up gives their place in the line back.
+pub(super) async fn unless<T>(
+    gone: &CancellationToken,
+    look: impl Future<Output = Result<T, Busy>>,
+) -> Result<T, Busy> {
+    tokio::select! {
+        looked = look => looked,
+        () = gone.cancelled() => Err(Busy::Gone),
     }
 }
 

@@ -31,6 +31,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 use streamspace_common::{Actor, Config, MasterKeys, Secret, SignInId, TenantId, UserId};
 use streamspace_queue::{Queue, Request, Tx};
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     error::Error,
@@ -251,11 +252,13 @@ impl SignIns {
         password: Secret<String>,
     ) -> Result<String, Error> {
         let (sign_ins, actor, request) = (self.clone(), actor.clone(), request.clone());
-        login::to_its_end(async move { sign_ins.prove_to_its_end(&actor, &request, password).await }).await
+        login::to_its_end(async move |gone| sign_ins.prove_unless(&gone, &actor, &request, password).await)
+            .await
     }
 
-    async fn prove_to_its_end(
+    async fn prove_unless(
         &self,
+        gone: &CancellationToken,
         actor: &Actor,
         request: &Request,
         password: Secret<String>,
@@ -267,7 +270,7 @@ impl SignIns {
         let open = attempts_store::attempt_of(conn, tenant, user, self.0.rules).await?;
         let stored = store::password_hash(conn, tenant, user).await?;
         tx.commit().await?;
-        let compared = self.0.passwords.compare(password, stored.clone()).await;
+        let compared = login::unless(gone, self.0.passwords.compare(password, stored.clone())).await;
         let mut tx = self.0.queue.begin(actor.clone(), request.clone());
         let shown = match (&compared, open) {
             (Ok(compared), Some(_)) => compared.fits,

@@ -29,6 +29,8 @@ struct Inner {
 pub enum Busy {
     #[error("too many sign in at this moment")]
     Full,
+    #[error("whoever asked has hung up")]
+    Gone,
     #[error("hashing failed")]
     Failed,
 }
