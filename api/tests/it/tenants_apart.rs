@@ -82,18 +82,18 @@ async fn whatever_tenants_do_none_ever_sees_anothers_rows() {
 }
 
 async fn step(walk: &mut Walk<'_>, tenant: usize) {
-    match walk.random.random_range(0..24) {
+    match walk.random.random_range(0..28) {
         0..=5 => walk.make(tenant).await,
-        6..=12 => walk.act(tenant).await,
-        13..=14 => {
+        6..=16 => walk.act(tenant).await,
+        17..=18 => {
             let (actor, kind) = (walk.actor(tenant), Kind::ALL[walk.one_of(Kind::ALL.len())]);
             walk.list(actor, kind).await;
         }
-        15..=16 => walk.search(tenant).await,
-        17..=18 => walk.of_the_tenant(tenant).await,
-        19..=20 => walk.member(tenant).await,
-        21 => walk.heir(tenant).await,
-        22 => walk.matching(tenant).await,
+        19..=20 => walk.search(tenant).await,
+        21..=22 => walk.of_the_tenant(tenant).await,
+        23..=24 => walk.member(tenant).await,
+        25 => walk.heir(tenant).await,
+        26 => walk.matching(tenant).await,
         _ => walk.ticket(tenant).await,
     }
 }
