@@ -109,7 +109,8 @@ async fn an_export_of_many_rows_takes_little_memory() {
     let ended = tokio::time::timeout(Duration::from_secs(600), alone).await.expect("it ends").unwrap();
     let said = String::from_utf8_lossy(&ended.stdout);
     said.lines().filter(|line| line.starts_with("figure:")).for_each(|line| println!("{line}"));
-    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+    let complained = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success() && said.contains("1 passed"), "{said} {complained}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +126,8 @@ async fn exports_many_rows() {
         let path =
             if format == "csv" { path } else { format!("{PATH}/export?format={format}&resourceType=thing") };
         let (before, since) = (resident_mib(), Instant::now());
-        let answer = app.request(&app.ours.owner, reqwest::Method::GET, &path).send().await.unwrap();
+        let request = app.request(&app.ours.owner, reqwest::Method::GET, &path);
+        let answer = request.timeout(Duration::from_secs(600)).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         let mut body = answer.bytes_stream();
         let (mut lines, mut bytes, mut most) = (0, 0, before);
