@@ -17,7 +17,7 @@ const AUTHORIZE: &str = "/cli/authorize?redirect_uri=http://127.0.0.1:1234/&stat
 pub struct Operation {
     pub method: Method,
     pub path: String,
-    document: Value,
+    pub document: Value,
 }
 
 /// What the public port answers.
@@ -54,11 +54,7 @@ impl Operation {
             Some("api-keys") => ours.key.clone(),
             _ => any_id().to_string(),
         };
-        let query = match (self.method.as_str(), self.path.as_str()) {
-            ("DELETE", "/api/v1/auth/users/{id}") => "?purge=true",
-            _ => "",
-        };
-        format!("{}{query}", self.path)
+        format!("{}{}", self.path, self.query())
             .replace("{id}", &id)
             .replace("{teamId}", &id)
             .replace("{userId}", &ours.owner)
@@ -68,6 +64,14 @@ impl Operation {
             .replace("{name}", "tests")
             .replace("{token}", "ml_walked")
             .replace("/cli/authorize", AUTHORIZE)
+    }
+
+    /// Without which nothing is looked up.
+    pub fn query(&self) -> &'static str {
+        match (self.method.as_str(), self.path.as_str()) {
+            ("DELETE", "/api/v1/auth/users/{id}") => "?purge=true",
+            _ => "",
+        }
     }
 
     pub fn body(&self) -> Option<Value> {
@@ -154,24 +158,21 @@ pub fn schedule(name: &str) -> Value {
 }
 
 pub async fn ours(app: &App) -> Ours {
-    let job = app.job(&app.ours.owner).await;
-    let made = app.post(&app.ours.owner, "/api/v1/schedules", schedule("ours")).await.expect(201).json();
-    let team = app.post(&app.ours.owner, "/api/v1/teams", json!({ "name": "ours" })).await.expect(201).json();
-    let key =
-        app.post(&app.ours.owner, "/api/v1/api-keys", json!({ "name": "ours" })).await.expect(201).json();
-    let provider = app
-        .post(&app.ours.owner, "/api/v1/auth/oidc/providers", identity_provider("ours"))
-        .await
-        .expect(201)
-        .json();
-    let id = |made: Value| made["id"].as_str().unwrap().to_owned();
+    ours_named(app, "ours").await
+}
+
+pub async fn ours_named(app: &App, name: &str) -> Ours {
+    let made = async |path: &str, body: Value| {
+        let made = app.post(&app.ours.owner, path, body).await.expect(201).json();
+        made["id"].as_str().unwrap().to_owned()
+    };
     Ours {
-        job: job.to_string(),
-        schedule: id(made),
-        team: id(team),
+        job: app.job(&app.ours.owner).await.to_string(),
+        schedule: made("/api/v1/schedules", schedule(name)).await,
+        team: made("/api/v1/teams", json!({ "name": name })).await,
         owner: app.ours.owner.id.to_string(),
-        key: id(key),
-        provider: id(provider),
+        key: made("/api/v1/api-keys", json!({ "name": name })).await,
+        provider: made("/api/v1/auth/oidc/providers", identity_provider(name)).await,
     }
 }
 

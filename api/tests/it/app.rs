@@ -101,7 +101,12 @@ impl App {
 
     /// An admin beside this owner.
     pub async fn admin(&self, owner: &Person) -> Person {
-        person(&self.queue, owner.tenant, &owner.slug, Role::Admin).await
+        self.colleague(owner, Role::Admin, "admin").await
+    }
+
+    /// Somebody of this role and username beside this owner.
+    pub async fn colleague(&self, owner: &Person, role: Role, username: &str) -> Person {
+        person(&self.queue, owner.tenant, &owner.slug, role, username).await
     }
 
     /// Another process of the same installation: it hears of this one's changes by NOTIFY only.
@@ -261,9 +266,9 @@ async fn tenant(queue: &Queue, name: &str) -> Tenant {
     let (tenant, owner) = with_owner(queue, name, false).await;
     Tenant {
         id: tenant,
-        operator: person(queue, tenant, &owner.slug, Role::Operator).await,
-        user: person(queue, tenant, &owner.slug, Role::User).await,
-        viewer: person(queue, tenant, &owner.slug, Role::Viewer).await,
+        operator: person(queue, tenant, &owner.slug, Role::Operator, "operator").await,
+        user: person(queue, tenant, &owner.slug, Role::User, "user").await,
+        viewer: person(queue, tenant, &owner.slug, Role::Viewer, "viewer").await,
         owner,
     }
 }
@@ -303,19 +308,18 @@ async fn with_owner(queue: &Queue, name: &str, platform_admin: bool) -> (TenantI
     )
 }
 
-async fn person(queue: &Queue, tenant: TenantId, slug: &str, role: Role) -> Person {
-    let id = UserId::new();
+async fn person(queue: &Queue, tenant: TenantId, slug: &str, role: Role, username: &str) -> Person {
+    let (id, email) = (UserId::new(), format!("{username}@example.org"));
     sqlx::query("insert into users (id, tenant_id, email, username, name, role) values ($1, $2, $3, $4, 'Somebody', $5)")
         .bind(id.0)
         .bind(tenant.0)
-        .bind(format!("{}@example.org", role.as_str()))
-        .bind(role.as_str())
+        .bind(&email)
+        .bind(username)
         .bind(role.as_str())
         .execute(queue.db().pool())
         .await
         .unwrap();
     let key = key_of(queue, tenant, id, &["*"]).await;
-    let email = format!("{}@example.org", role.as_str());
     Person { tenant, slug: slug.to_owned(), email, id, role, key }
 }
 

@@ -13,17 +13,17 @@ use crate::{
     sign_in::{cheap, login},
 };
 
-const PROGRAM: &str = "http://127.0.0.1:41234/callback";
-const VERIFIER: &str = "a-verifier-that-never-left-the-program-it-is-of";
+pub const PROGRAM: &str = "http://127.0.0.1:41234/callback";
+pub const VERIFIER: &str = "a-verifier-that-never-left-the-program-it-is-of";
 
 /// A browser that somebody is signed in at.
-struct Browser<'a> {
+pub struct Browser<'a> {
     app: &'a App,
-    cookie: String,
+    pub cookie: String,
 }
 
 impl<'a> Browser<'a> {
-    async fn of(app: &'a App, who: &Person) -> Self {
+    pub async fn of(app: &'a App, who: &Person) -> Self {
         let body = json!({ "email": who.email, "password": PASSWORD, "tenant": who.slug });
         let login =
             app.anonymous(Method::POST, "/api/v1/auth/login").header("origin", app.url("")).json(&body);
@@ -32,7 +32,7 @@ impl<'a> Browser<'a> {
         Self { app, cookie }
     }
 
-    async fn goes_to(&self, path: &str) -> Answer {
+    pub async fn goes_to(&self, path: &str) -> Answer {
         self.sent_to(path, "same-origin").await
     }
 
@@ -42,7 +42,7 @@ impl<'a> Browser<'a> {
     }
 
     /// To the page with the question; answers where its button leads.
-    async fn is_asked(&self, path: &str) -> String {
+    pub async fn is_asked(&self, path: &str) -> String {
         yes(&self.goes_to(path).await.expect(200))
     }
 
@@ -57,7 +57,7 @@ fn goes(app: &App, path: &str) -> reqwest::RequestBuilder {
     app.anonymous(Method::GET, path).header("accept", "text/html,application/xhtml+xml,*/*;q=0.8")
 }
 
-fn authorize(program: &str) -> String {
+pub fn authorize(program: &str) -> String {
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER.as_bytes()));
     let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("redirect_uri", program)
@@ -75,7 +75,7 @@ fn yes(page: &Answer) -> String {
 }
 
 #[track_caller]
-fn code(answer: &Answer) -> String {
+pub fn code(answer: &Answer) -> String {
     assert_eq!(answer.status, 303, "{}", answer.text);
     let sent: url::Url = answer.header("location").parse().unwrap();
     assert!(sent.as_str().starts_with(PROGRAM), "{sent}");
@@ -84,11 +84,11 @@ fn code(answer: &Answer) -> String {
     told["code"].clone()
 }
 
-async fn exchange(app: &App, body: &Value) -> Answer {
+pub async fn exchange(app: &App, body: &Value) -> Answer {
     Answer::of(app.anonymous(Method::POST, "/api/v1/auth/cli/token").json(body)).await
 }
 
-fn shown(code: &str) -> Value {
+pub fn shown(code: &str) -> Value {
     json!({ "code": code, "codeVerifier": VERIFIER, "redirectUri": PROGRAM })
 }
 

@@ -65,7 +65,7 @@ fn tokens(text: &str) -> Vec<String> {
     text.split("#token=").skip(1).map(|rest| rest.split_whitespace().next().unwrap().to_owned()).collect()
 }
 
-fn token(text: &str) -> String {
+pub fn token(text: &str) -> String {
     let found = tokens(text);
     let [token] = found.as_slice() else { panic!("one link is expected: {text}") };
     token.clone()

@@ -15,7 +15,7 @@ use crate::{
     strings::STRINGS,
 };
 
-async fn with(registration: Registration) -> App {
+pub async fn with(registration: Registration) -> App {
     let mut config: Config = cheap();
     config.tenants.registration = registration;
     App::start_with(config).await
@@ -38,7 +38,7 @@ async fn register(app: &App, body: &Value) -> Answer {
     Answer::of(app.anonymous(Method::POST, "/api/v1/auth/register/tenant").json(body)).await
 }
 
-async fn invite(app: &App, email: Option<&str>, tier: Option<Tier>) -> String {
+pub async fn invite(app: &App, email: Option<&str>, tier: Option<Tier>) -> String {
     let mut tx = app.queue.begin(Actor::system(PLATFORM), Request::default());
     let new = NewInvitation { email: email.map(str::to_owned), tier, lasts: registration::LASTS };
     let invitation = registration::invite(&mut tx, new).await.unwrap();

@@ -87,11 +87,19 @@ async fn whoever_is_refused_is_refused_alike() {
     app.set_password(who).await;
     app.set_password(&app.ours.viewer).await;
     app.execute(&format!("update users set active = false where id = '{}'", app.ours.viewer.id)).await;
+    app.set_password(&app.ours.owner).await;
+    app.execute(&format!(
+        "update users set locked_until = now() + interval '1 hour' where id = '{}'",
+        app.ours.owner.id
+    ))
+    .await;
     let attempts = [
         json!({ "email": who.email, "password": "wrong password", "tenant": who.slug }),
         json!({ "email": "nobody@example.org", "password": PASSWORD, "tenant": who.slug }),
         json!({ "email": who.email, "password": PASSWORD, "tenant": "no-such-tenant" }),
         json!({ "email": app.ours.viewer.email, "password": PASSWORD, "tenant": who.slug }),
+        // Closed by failures.
+        json!({ "email": app.ours.owner.email, "password": PASSWORD, "tenant": who.slug }),
         // Has no password.
         json!({ "email": app.ours.operator.email, "password": PASSWORD, "tenant": who.slug }),
         json!({ "email": "nobody@example.org", "password": "x", "tenant": "platform" }),
