@@ -55,7 +55,6 @@ impl Engine {
                 let asks = self.ask(free, self.options.concurrency, &|lane| {
                     lane.queue() == queue
                         && controls.is_limited(lane)
-                        && !controls.is_paused(lane)
                         && not_yet.allow(queue, lane.tenant)
                 });
                 if asks.is_empty() {

@@ -160,6 +160,7 @@ impl Engine {
             }
             *current = Arc::new(controls);
             drop(current);
+            self.lanes.lock().expect("no panic while it was held").controls_changed();
             self.fetch.notify_one();
         }
     }
