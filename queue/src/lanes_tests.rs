@@ -256,8 +256,7 @@ fn starts_under_a_limit(tenants: usize, capacity: usize, limit: usize) -> HashMa
 
 #[test]
 fn nobody_starves_under_a_limit() {
-    for (capacity, limit) in
-        [2, 3, 4, 10, 32].into_iter().flat_map(|capacity| [(capacity, 1), (capacity, 2)])
+    for (capacity, limit) in [2, 3, 4, 10, 32].into_iter().flat_map(|capacity| [(capacity, 1), (capacity, 2)])
     {
         for tenants in 2..40 {
             let starts = starts_under_a_limit(tenants, capacity, limit);

@@ -42,9 +42,9 @@ impl Engine {
             if had_backlog {
                 self.gather().await;
             }
-            self.claims.fetch_add(1, Ordering::AcqRel);
+            self.count_claim();
             let fetched = self.fetch_once(&mut claims).await;
-            self.claims.fetch_add(1, Ordering::AcqRel);
+            self.count_claim();
             match fetched {
                 Ok(Fetched::Some { full }) => {
                     had_backlog = full.unwrap_or(had_backlog);
@@ -195,7 +195,8 @@ impl Engine {
         }
     }
 
-    /// Puts claimed jobs in line, those with a concurrency key once they have its slot.
+    /// Puts claimed jobs in line, those with a concurrency key once they have its slot. When it is not
+    /// known whether they have it they go back.
     async fn start(
         &self,
         conn: &mut PgConnection,
@@ -203,9 +204,16 @@ impl Engine {
         mut rows: Vec<Claimed>,
         line: Line,
     ) -> sqlx::Result<()> {
+        let mut failed = None;
         if rows.iter().any(|row| row.keyed) {
-            let granted = within(ANSWER, self.take_slots(conn, boot, &rows)).await?;
-            rows.retain(|row| !row.keyed || granted.contains(&row.id));
+            match within(ANSWER, self.take_slots(conn, boot, &rows)).await {
+                Ok(granted) => rows.retain(|row| !row.keyed || granted.contains(&row.id)),
+                Err(error) => {
+                    let keyed = rows.extract_if(.., |row| row.keyed).collect();
+                    self.release(keyed);
+                    failed = Some(error);
+                }
+            }
         }
         let mut started = Notices::default();
         {
@@ -220,13 +228,18 @@ impl Engine {
                     attempts[&row.id].stop(Stop::Lost);
                 }
             }
+            for job in self.early.lock().expect("no panic while it was held").drain() {
+                if let Some(live) = attempts.get(&job) {
+                    self.deliver_cancel(live);
+                }
+            }
         }
         self.queue.tell(started);
         let added = self.slots().add(rows, line);
         if let Err(late) = added {
             self.release(late);
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Takes the slots of keyed jobs; returns those that have theirs.
