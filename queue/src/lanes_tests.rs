@@ -212,7 +212,7 @@ fn lanes_take_turns() {
 /// How often each of so many tenants with a backlog starts something under a limit for all of them,
 /// which those meet that are asked first. Between any two of them is one that may start nothing.
 fn starts_under_a_limit(tenants: usize, capacity: usize, limit: usize) -> HashMap<TenantId, usize> {
-    let may_start = |tenant: TenantId| tenant.0.as_u128() % 2 == 0;
+    let may_start = |tenant: TenantId| tenant.0.as_u128().is_multiple_of(2);
     let mut lanes = Lanes::default();
     for tenant in 0..tenants * 2 {
         lanes.wake(&lane("a", tenant as u128), at(1));
@@ -260,7 +260,7 @@ fn nobody_starves_under_a_limit() {
     {
         for tenants in 2..40 {
             let starts = starts_under_a_limit(tenants, capacity, limit);
-            let who = starts.keys().filter(|tenant| tenant.0.as_u128() % 2 == 0).count();
+            let who = starts.keys().filter(|tenant| tenant.0.as_u128().is_multiple_of(2)).count();
             assert_eq!(
                 (who, starts.len()),
                 (tenants, tenants),
