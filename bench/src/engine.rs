@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 use streamspace_common::{Actor, TenantId};
-use streamspace_queue::{Behind, Ended, Listen, Queue, Rights, WorkerOptions, run_worker};
+use streamspace_queue::{Behind, Ended, Listen, MayAct, Queue, Rights, WorkerOptions, run_worker};
 use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +38,8 @@ impl Rights for Everyone {
         _: &'a mut PgConnection,
         tenant: TenantId,
         _: Behind,
-    ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>> {
-        Box::pin(async move { Ok(Some(Actor::system(tenant))) })
+    ) -> BoxFuture<'a, sqlx::Result<MayAct>> {
+        Box::pin(async move { Ok(MayAct::As(Actor::system(tenant))) })
     }
 }
 

@@ -29,7 +29,6 @@ pub(crate) struct Claimed {
     pub timed_out_waiting: bool,
     /// Somebody asked it to stop before it was claimed again.
     pub cancelling: bool,
-    pub unknown_for_ms: Option<i64>,
     pub user: Option<UserId>,
     pub key: Option<ApiKeyId>,
     pub request_id: Option<String>,
@@ -64,15 +63,13 @@ pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -
                order by order_at, id limit l.most for update skip locked) j
              where exists (select from workers where boot_id = $1))
            update jobs j set state = 'running', attempt = j.attempt + 1, fence = j.fence + 1,
-                  row_version = j.row_version + 1, boot_id = $1, claimed_at = queue.now(), started_at = queue.now(),
-                  unknown_since = case when j.lane = j.queue then null else j.unknown_since end
+                  row_version = j.row_version + 1, boot_id = $1, claimed_at = queue.now(), started_at = queue.now()
            where j.id = any (array (select id from picked))
            returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.lane, j.order_at, j.kind, j.version,
                      j.queue, j.fence, j.attempt, j.max_attempts, j.timeout_ms, j.release,
                      j.args as "args: Json<Box<RawValue>>", j.checkpoint, j.slot_keys is not null as "keyed!",
                      j.park_key is not null as "timed_out_waiting!",
                      j.cancel_requested_at is not null as "cancelling!",
-                     (date_part('epoch', queue.now() - j.unknown_since) * 1000)::bigint as unknown_for_ms,
                      j.user_id as "user: UserId", j.key_id as "key: ApiKeyId", j.request_id, j.traceparent,
                      (date_part('epoch', queue.now() - j.run_at) * 1000)::bigint as "waited_ms!", j.row_version,
                      (select pg_current_snapshot()::text) as snapshot"#,
@@ -105,7 +102,6 @@ pub(crate) async fn claim(conn: &mut PgConnection, boot: BootId, asks: &[Ask]) -
             keyed: row.keyed,
             timed_out_waiting: row.timed_out_waiting,
             cancelling: row.cancelling,
-            unknown_for_ms: row.unknown_for_ms,
             user: row.user,
             key: row.key,
             request_id: row.request_id,
@@ -142,7 +138,6 @@ impl Claimed {
             keyed: false,
             timed_out_waiting: false,
             cancelling: false,
-            unknown_for_ms: None,
             user: None,
             key: None,
             request_id: None,

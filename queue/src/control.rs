@@ -139,6 +139,20 @@ pub async fn retry(tx: &mut Tx, scope: Scope, id: JobId) -> Result<JobRow, Contr
 /// answers how many.
 async fn retry_these(tx: &mut Tx, scope: Scope, ids: &[Uuid]) -> sqlx::Result<u64> {
     let (tenant, user, creator) = scope.columns();
+    // The jobs before their keys, as whoever deletes them.
+    sqlx::query!(
+        "select 1 as locked from jobs
+         where id = any($1) and state in ('failed', 'cancelled')
+           and ($2::uuid is null or tenant_id = $2) and ($3::uuid is null or user_id = $3)
+           and ($4::uuid is null or creator_id = $4)
+         order by id for no key update",
+        ids,
+        tenant,
+        user,
+        creator,
+    )
+    .fetch_all(tx.conn().await?)
+    .await?;
     // Keys that these jobs left behind. Whoever takes one over is waited for: what follows sees whose it is,
     // and one that nobody took can be deleted.
     sqlx::query!(

@@ -11,6 +11,7 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::time::Instant;
 
 /// Where PostgreSQL is, and how many connections this process may hold.
 #[derive(Clone)]
@@ -24,9 +25,11 @@ pub struct DbOptions {
     pub application: String,
 }
 
-/// How many of a process's connections the engine keeps for itself: claims, acknowledgements, the
-/// beat, the notifier, the listener and one for what is rare.
-const DIRECT_CONNECTIONS: u32 = 6;
+/// How many of a process's connections the engine keeps for itself: one for each of its loops, so that none
+/// waits for another's (claims, acknowledgements, beat, pulse, sweep, promotion), and the listener's. The
+/// notifier's is none of the pool's.
+const DIRECT_CONNECTIONS: u32 = 7;
+const NOTIFIER_CONNECTIONS: u32 = 1;
 
 /// A network that swallows packets is noticed after this time by loops that wait for an answer.
 pub(crate) const ANSWER: Duration = Duration::from_secs(15);
@@ -71,8 +74,10 @@ impl Db {
                 .idle_timeout(Duration::from_secs(600))
         };
         Ok(Self {
-            pool: pool(options.max_connections.saturating_sub(DIRECT_CONNECTIONS).max(2))
-                .connect_lazy_with(main),
+            pool: pool(
+                options.max_connections.saturating_sub(DIRECT_CONNECTIONS + NOTIFIER_CONNECTIONS).max(2),
+            )
+            .connect_lazy_with(main),
             direct: pool(DIRECT_CONNECTIONS).connect_lazy_with(direct),
             pooled,
         })
@@ -154,6 +159,8 @@ impl DerefMut for Reader {
     }
 }
 
+/// The limit holds for both, the wait for a connection and what is done on it.
+///
 /// A connection that does not answer in time is closed, not put back: who knows whether anybody is
 /// still at its other end.
 async fn on_one_of<T>(
@@ -161,8 +168,9 @@ async fn on_one_of<T>(
     limit: Duration,
     work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
 ) -> sqlx::Result<T> {
+    let began = Instant::now();
     let mut connection = within(limit, pool.acquire()).await?;
-    let answer = within(limit, work(&mut connection)).await;
+    let answer = within(limit.saturating_sub(began.elapsed()), work(&mut connection)).await;
     if answer.as_ref().is_err_and(is_silence) {
         drop(connection.detach());
     }
@@ -224,5 +232,30 @@ mod tests {
             assert_eq!(db.pool().size(), 0, "its place is free");
             proxy.restore();
         }
+    }
+
+    #[tokio::test]
+    async fn who_waited_for_a_connection_has_less_time_on_it() {
+        let database = Postgres::shared().await.database().await.expect("a database");
+        let options = DbOptions {
+            url: database.url().to_owned(),
+            direct_url: None,
+            max_connections: 8,
+            application: "test".into(),
+        };
+        let db = Db::new(&options).expect("a database URL");
+        let mut taken = Vec::new();
+        for _ in 0..db.pool().options().get_max_connections() {
+            taken.push(db.pool().acquire().await.expect("a connection"));
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
+            drop(taken);
+        });
+        let began = Instant::now();
+        let sleep = async |conn: &mut PgConnection| sqlx::query("select pg_sleep(60)").execute(conn).await;
+        let silent = db.read_within(Duration::from_secs(3), sleep).await;
+        assert!(silent.is_err_and(|error| is_silence(&error)));
+        assert!(began.elapsed() < Duration::from_millis(4_500), "{:?}", began.elapsed());
     }
 }

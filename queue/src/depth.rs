@@ -48,7 +48,7 @@ pub async fn recount(conn: &mut PgConnection) -> sqlx::Result<()> {
     .map(drop)
 }
 
-/// What waits in a queue, of all tenants.
+/// What waits in a queue, of all tenants but those that are suspended: more workers would not help it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Depth {
     pub queue: String,
@@ -61,10 +61,11 @@ pub struct Depth {
 pub async fn depths(conn: &mut PgConnection) -> sqlx::Result<Vec<Depth>> {
     sqlx::query_as!(
         Depth,
-        r#"select queue, sum(waiting)::bigint as "waiting!",
-                  coalesce(greatest(extract(epoch from queue.now() - min(oldest_at)), 0), 0)::float8
+        r#"select queue, coalesce(sum(waiting) filter (where t.id is null), 0)::bigint as "waiting!",
+                  coalesce(greatest(extract(epoch from queue.now() - min(oldest_at) filter (where t.id is null)), 0), 0)::float8
                     as "oldest_age_seconds!"
-           from queue_depths group by queue"#,
+           from queue_depths d left join tenants t on t.id = d.tenant_id and not t.active
+           group by queue"#,
     )
     .fetch_all(conn)
     .await

@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use streamspace_common::{BootId, JobId, TenantId};
+use streamspace_common::{BootId, JobId, PLATFORM, TenantId};
 use tracing::warn;
 
 use crate::{
-    db::Db,
+    db::{Db, within},
     notice::{Lane, Notices},
 };
 
@@ -106,6 +106,9 @@ pub(crate) async fn take_slots(
 
 /// Moves the oldest jobs that wait for these keys back into their lanes, as many as there are free
 /// slots. Promoting one too many costs a claim: it is blocked again.
+///
+/// Jobs that stand still, by their tenant or their queue, are passed over: a slot that is promised to them
+/// is nobody's. The sweep looks after them when they go on.
 pub(crate) async fn unblock(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Notices> {
     let promoted = sqlx::query!(
         r#"update jobs j set state = 'queued', blocked_on = null, row_version = j.row_version + 1
@@ -115,12 +118,19 @@ pub(crate) async fn unblock(conn: &mut PgConnection, keys: &[String]) -> sqlx::R
                select s.n - (select count(*) from job_slots x where x.key = k.key) as free
                from jobs f, unnest(f.slot_keys, f.slot_limits) as s(key, n)
                where f.state = 'blocked' and f.blocked_on = k.key and s.key = k.key
+                 and f.tenant_id <> all(array(select id from tenants where not active))
+                 and not exists (select from queue_controls c where c.queue = f.queue and c.paused_at is not null
+                                   and c.tenant_id in (f.tenant_id, $2))
                order by f.order_at, f.id limit 1) l
              cross join lateral (
-               select id from jobs where state = 'blocked' and blocked_on = k.key
-               order by order_at, id limit greatest(l.free, 0) for update skip locked) b))
+               select b.id from jobs b where b.state = 'blocked' and b.blocked_on = k.key
+                 and b.tenant_id <> all(array(select id from tenants where not active))
+                 and not exists (select from queue_controls c where c.queue = b.queue and c.paused_at is not null
+                                   and c.tenant_id in (b.tenant_id, $2))
+               order by b.order_at, b.id limit greatest(l.free, 0) for update of b skip locked) b))
            returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.lane, j.order_at, j.row_version"#,
         keys,
+        PLATFORM.0,
     )
     .fetch_all(conn)
     .await?;
@@ -133,7 +143,7 @@ pub(crate) async fn unblock(conn: &mut PgConnection, keys: &[String]) -> sqlx::R
 }
 
 /// Keys that jobs wait for although a slot is free: left by a process that died between freeing
-/// the slot and looking who waits. At most 500 a call.
+/// the slot and looking who waits, or by jobs that stood still. At most 500 a call.
 pub(crate) async fn stuck(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         r#"with recursive waiting as (
@@ -146,9 +156,13 @@ pub(crate) async fn stuck(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> 
            cross join lateral (
              select s.n from jobs f, unnest(f.slot_keys, f.slot_limits) as s(key, n)
              where f.state = 'blocked' and f.blocked_on = w.key and s.key = w.key
+               and f.tenant_id <> all(array(select id from tenants where not active))
+               and not exists (select from queue_controls c where c.queue = f.queue and c.paused_at is not null
+                                 and c.tenant_id in (f.tenant_id, $1))
              order by f.order_at, f.id limit 1) l
            where (select count(*) from job_slots x where x.key = w.key) < l.n
            limit 500"#,
+        PLATFORM.0,
     )
     .fetch_all(conn)
     .await
@@ -158,12 +172,13 @@ pub(crate) async fn stuck(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> 
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Frees the slots of an abandoned attempt whose task has ended at last. Nobody else would while this
-/// process lives, so it is tried until it succeeds or the connections are closed.
+/// process lives, so it is tried until it succeeds or the connections are closed. Not on a direct
+/// connection: there may be several such attempts, and the beat must not wait for one.
 pub(crate) async fn free_abandoned(db: &Db, job: JobId, fence: i64) -> sqlx::Result<Vec<String>> {
     let mut backoff = Duration::from_millis(100);
     loop {
-        match db.direct_within(ANSWER, async |conn| free(conn, job, fence).await).await {
-            Err(error) if !db.direct().is_closed() => {
+        match within(ANSWER, free(db, job, fence)).await {
+            Err(error) if !db.pool().is_closed() => {
                 warn!(job.id = %job, %error, "its slots are not freed yet; trying again in {backoff:?}");
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(Duration::from_secs(10));
@@ -173,8 +188,15 @@ pub(crate) async fn free_abandoned(db: &Db, job: JobId, fence: i64) -> sqlx::Res
     }
 }
 
-async fn free(conn: &mut PgConnection, job: JobId, fence: i64) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar!("delete from job_slots where job_id = $1 and fence = $2 returning key", job.0, fence)
-        .fetch_all(conn)
-        .await
+async fn free(db: &Db, job: JobId, fence: i64) -> sqlx::Result<Vec<String>> {
+    let mut tx = db.begin().await?;
+    let freed = sqlx::query_scalar!(
+        "delete from job_slots where job_id = $1 and fence = $2 returning key",
+        job.0,
+        fence,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(freed)
 }

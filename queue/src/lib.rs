@@ -61,7 +61,7 @@ pub mod workers;
 
 pub use attempt::{Attempt, Progress};
 pub use db::{Db, DbOptions};
-pub use engine::{Behind, Ended, Rights, WorkerOptions, run_worker};
+pub use engine::{Behind, Ended, MayAct, Rights, WorkerOptions, run_worker};
 pub use enqueue::{EnqueueError, Enqueued, Options, enqueue, enqueue_many, enqueue_with};
 pub use handle::{Listen, Queue, QueueOptions, Release, StartError};
 pub use job::{Backoff, Job, Slot, Unique, hours, minutes, seconds};

@@ -26,6 +26,8 @@ pub(crate) struct Finish {
 pub(crate) struct Settled {
     /// How many were ours to settle; the others were stale.
     pub jobs: usize,
+    /// The kinds of those that succeeded, to be counted after the commit.
+    pub succeeded: Vec<String>,
     pub notices: Notices,
 }
 
@@ -51,7 +53,7 @@ pub(crate) async fn finish(conn: &mut PgConnection, jobs: &[Finish]) -> sqlx::Re
              from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::jsonb[], $5::text[], $6::jsonb[])
                   as u(id, fence, start_us, result, warning, progress)
              where j.id = u.id and j.fence = u.fence
-             returning j.id, u.fence, j.row_version, j.slot_keys is not null as keyed, j.unique_mode),
+             returning j.id, u.fence, j.kind, j.row_version, j.slot_keys is not null as keyed, j.unique_mode),
            slots as (
              delete from job_slots s using done where done.keyed and s.job_id = done.id and s.fence = done.fence
              returning s.key),
@@ -59,8 +61,8 @@ pub(crate) async fn finish(conn: &mut PgConnection, jobs: &[Finish]) -> sqlx::Re
              delete from job_keys where (tenant_id, kind, key) in (
                select k.tenant_id, k.kind, k.key from done join job_keys k on k.job_id = done.id
                where done.unique_mode in (1, 2) for update of k skip locked))
-           select id as "id: JobId", row_version, null as "key" from done
-           union all select null, null, key from slots"#,
+           select id as "id: JobId", kind, row_version, null as "key" from done
+           union all select null, null, null, key from slots"#,
         &ids,
         &fences,
         &start_us,
@@ -77,6 +79,7 @@ pub(crate) async fn finish(conn: &mut PgConnection, jobs: &[Finish]) -> sqlx::Re
         if let Some((id, version)) = row.id.zip(row.row_version) {
             settled.jobs += 1;
             settled.notices.changed(id, version);
+            settled.succeeded.extend(row.kind);
         }
     }
     Ok(settled)

@@ -30,20 +30,17 @@ use crate::{
     opaque::Form,
 };
 
-/// Who acts for a key of the tenant itself; `None` when it may not any more.
+/// Who acts for a key of the tenant itself, and whether the tenant is active; `None` when it may not any
+/// more.
 pub(crate) async fn actor(
     conn: &mut PgConnection,
     tenant: TenantId,
     key: ApiKeyId,
-) -> sqlx::Result<Option<Actor>> {
-    let role = store::of_tenant(conn, tenant, key).await?;
-    Ok(role.map(|role| Actor {
-        tenant,
-        by: Creator::ApiKey(key),
-        user: None,
-        key: Some(key),
-        role,
-        platform: false,
+) -> sqlx::Result<Option<(Actor, bool)>> {
+    let found = store::of_tenant(conn, tenant, key).await?;
+    let by = Creator::ApiKey(key);
+    Ok(found.map(|(role, active)| {
+        (Actor { tenant, by, user: None, key: Some(key), role, platform: false }, active)
     }))
 }
 

@@ -387,9 +387,9 @@ pub(super) async fn of_tenant(
     conn: &mut PgConnection,
     tenant: TenantId,
     key: ApiKeyId,
-) -> sqlx::Result<Option<Role>> {
-    let found = sqlx::query_scalar!(
-        r#"select k.role as "role!" from api_keys k join tenants t on t.id = k.tenant_id and t.active
+) -> sqlx::Result<Option<(Role, bool)>> {
+    let found = sqlx::query!(
+        r#"select k.role as "role!", t.active from api_keys k join tenants t on t.id = k.tenant_id
            where k.tenant_id = $1 and k.id = $2 and k.user_id is null and k.active
              and (k.expires_at is null or k.expires_at > queue.now())"#,
         tenant.0,
@@ -397,7 +397,7 @@ pub(super) async fn of_tenant(
     )
     .fetch_optional(conn)
     .await?;
-    Ok(found.map(|found| role(&found)))
+    Ok(found.map(|found| (role(&found.role), found.active)))
 }
 
 pub(super) async fn expire(conn: &mut PgConnection, most: i64) -> sqlx::Result<Vec<(TenantId, ApiKeyId)>> {

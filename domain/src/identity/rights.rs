@@ -3,7 +3,7 @@
 use futures::{FutureExt, future::BoxFuture};
 use sqlx::PgConnection;
 use streamspace_common::{Actor, Creator, TenantId};
-use streamspace_queue::{Behind, Rights};
+use streamspace_queue::{Behind, MayAct, Rights};
 
 use super::store;
 use crate::api_keys;
@@ -18,22 +18,27 @@ impl Rights for People {
         conn: &'a mut PgConnection,
         tenant: TenantId,
         behind: Behind,
-    ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>> {
+    ) -> BoxFuture<'a, sqlx::Result<MayAct>> {
         async move {
-            match behind {
+            let found = match behind {
                 Behind::Person(user) => {
                     let rights = store::rights(conn, tenant, user).await?;
-                    Ok(rights.map(|(role, platform)| Actor {
-                        tenant,
-                        by: Creator::User(user),
-                        user: Some(user),
-                        key: None,
-                        role,
-                        platform,
-                    }))
+                    rights.map(|rights| {
+                        let (role, platform) = (rights.role, rights.platform_admin);
+                        let by = Creator::User(user);
+                        (
+                            Actor { tenant, by, user: Some(user), key: None, role, platform },
+                            rights.tenant_active,
+                        )
+                    })
                 }
-                Behind::Key(key) => api_keys::actor(conn, tenant, key).await,
-            }
+                Behind::Key(key) => api_keys::actor(conn, tenant, key).await?,
+            };
+            Ok(match found {
+                Some((actor, true)) => MayAct::As(actor),
+                Some((_, false)) => MayAct::NotNow,
+                None => MayAct::No,
+            })
         }
         .boxed()
     }

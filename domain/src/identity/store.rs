@@ -133,21 +133,31 @@ pub(super) async fn set_platform_admin(
     Ok(())
 }
 
-/// Role and platform flag of a person who may act now.
+/// What a person may do who is not disabled; nothing while the tenant is not active.
+pub(super) struct PersonRights {
+    pub role: Role,
+    pub platform_admin: bool,
+    pub tenant_active: bool,
+}
+
 pub(super) async fn rights(
     conn: &mut PgConnection,
     tenant: TenantId,
     user: UserId,
-) -> sqlx::Result<Option<(Role, bool)>> {
+) -> sqlx::Result<Option<PersonRights>> {
     let row = sqlx::query!(
-        "select u.role, u.platform_admin from users u join tenants t on t.id = u.tenant_id
-         where u.tenant_id = $1 and u.id = $2 and u.active and t.active",
+        "select u.role, u.platform_admin, t.active from users u join tenants t on t.id = u.tenant_id
+         where u.tenant_id = $1 and u.id = $2 and u.active",
         tenant.0,
         user.0,
     )
     .fetch_optional(conn)
     .await?;
-    Ok(row.map(|row| (role(&row.role), row.platform_admin)))
+    Ok(row.map(|row| PersonRights {
+        role: role(&row.role),
+        platform_admin: row.platform_admin,
+        tenant_active: row.active,
+    }))
 }
 
 /// Whether anyone but the installation itself is here. Holds the answer until the commit: two

@@ -75,14 +75,15 @@ async fn the_jobs_of_a_suspended_tenant_wait_until_it_goes_on() {
     assert_eq!(bed.ends(ours).await.state, State::Succeeded);
     // A worker that runs already obeys too.
     commit!(bed, tx => tenants::suspend(&mut tx, "one")).expect("suspended");
-    eventually(SOON, "it takes no more jobs of the tenant", async || {
+    let waits = eventually(SOON, "it takes no more jobs of the tenant", async || {
         let job = enqueue(&bed, bed.tenant).await;
         let after = enqueue(&bed, bed.other).await;
         bed.ends(after).await;
         let waits = format!("select count(*) from jobs where id = '{job}' and state = 'queued'");
-        (bed.number(&waits).await == 1).then_some(())
+        (bed.number(&waits).await == 1).then_some(waits)
     })
     .await;
+    holds_for(Duration::from_millis(1500), "it waits", async || bed.number(&waits).await == 1).await;
     worker.stop().await;
 }
 

@@ -181,6 +181,10 @@ impl Engine {
             round.stale += now.len() - settled.jobs;
             round.settled.extend(round.finishes.drain(now).map(|finish| (finish.job, finish.fence)));
             round.notices.merge(settled.notices);
+            for kind in settled.succeeded {
+                metrics::counter!("streamspace_jobs_total", "kind" => kind, "outcome" => "succeeded")
+                    .increment(1);
+            }
         }
         while !round.ends.is_empty() {
             let now = round.at_once(round.ends.len());

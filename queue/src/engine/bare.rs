@@ -2,9 +2,9 @@
 
 use futures::{FutureExt, future::BoxFuture};
 use sqlx::PgConnection;
-use streamspace_common::{Actor, TenantId};
+use streamspace_common::TenantId;
 
-use super::{Behind, Engine, Rights, WorkerOptions};
+use super::{Behind, Engine, MayAct, Rights, WorkerOptions};
 use crate::{Db, DbOptions, Listen, Queue, QueueOptions, Registry, Release};
 
 struct Nobody;
@@ -15,8 +15,8 @@ impl Rights for Nobody {
         _: &'a mut PgConnection,
         _: TenantId,
         _: Behind,
-    ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>> {
-        async { Ok(None) }.boxed()
+    ) -> BoxFuture<'a, sqlx::Result<MayAct>> {
+        async { Ok(MayAct::No) }.boxed()
     }
 }
 

@@ -12,7 +12,7 @@ use streamspace_common::{BootId, JobId};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Engine, Stop, acknowledge::Ack};
+use super::{Engine, Stop, acknowledge::Ack, live::is_under_way};
 use crate::{
     db::ANSWER,
     settle::{self, End},
@@ -30,11 +30,6 @@ const STRAYS_EVERY: Duration = Duration::from_secs(60);
 /// Rows of ours that we do not run, as of the last look, and the count of claims when each was first
 /// seen.
 type Suspects = HashMap<(JobId, i64), usize>;
-
-/// Claims are counted when they begin and when they end.
-fn is_under_way(claims: usize) -> bool {
-    claims % 2 == 1
-}
 
 impl Engine {
     /// Announces this process, unless it is told to end first; answers whether it may work.

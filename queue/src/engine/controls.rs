@@ -33,7 +33,9 @@ pub(crate) struct Controls {
 }
 
 impl Controls {
-    pub(crate) fn new(rows: Vec<Control>, drained: bool) -> Self {
+    pub(crate) fn new(mut rows: Vec<Control>, drained: bool) -> Self {
+        // In one order, so that the same rows are no change: buckets that are filled move them about.
+        rows.sort_unstable_by_key(|row| row.tenant_id);
         let mut by_queue: HashMap<String, Vec<Control>> = HashMap::new();
         for row in rows {
             by_queue.entry(row.queue.clone()).or_default().push(row);

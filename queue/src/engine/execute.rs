@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
 use super::{
-    Behind, Engine, Live, Stop,
+    Behind, Engine, Live, MayAct, Stop,
     acknowledge::Ack,
     judge::{Ending, Judged, Policy, ending, judge, millis},
 };
@@ -59,8 +59,9 @@ impl Engine {
             return self.conclude(run, kind.as_ref(), Ending::Dropped);
         }
         let actor = match self.actor(kind.as_ref(), &run.claimed).await {
-            Ok(Some(actor)) => actor,
-            Ok(None) => return self.without_rights(run),
+            Ok(MayAct::As(actor)) => actor,
+            Ok(MayAct::No) => return self.without_rights(run),
+            Ok(MayAct::NotNow) => return self.not_now(run),
             Err(error) => return self.conclude(run, kind.as_ref(), Ending::Returned(Err(error.into()))),
         };
         if run.live.stopped().is_some() {
@@ -94,28 +95,21 @@ impl Engine {
         span.in_scope(|| self.conclude(run, kind.as_ref(), ending));
     }
 
-    /// Who the job acts as. `None`: whoever it acts for may no longer act.
-    async fn actor(&self, kind: &dyn Kind, claimed: &Claimed) -> sqlx::Result<Option<Actor>> {
+    /// Who the job acts as, if whoever it acts for may act.
+    async fn actor(&self, kind: &dyn Kind, claimed: &Claimed) -> sqlx::Result<MayAct> {
         let behind = claimed.user.map(Behind::Person).or(claimed.key.map(Behind::Key));
+        let (by, user, key) = (Creator::Job(claimed.id), claimed.user, claimed.key);
         if let (true, Some(behind)) = (kind.for_a_person(), behind) {
             let look_up =
                 async |conn: &mut PgConnection| self.rights.actor(conn, claimed.tenant, behind).await;
-            let actor = self.queue.db().read_within(ANSWER, look_up).await?;
-            return Ok(actor.map(|actor| Actor {
-                by: Creator::Job(claimed.id),
-                user: claimed.user,
-                key: claimed.key,
-                ..actor
-            }));
+            let may_act = self.queue.db().read_within(ANSWER, look_up).await?;
+            return Ok(match may_act {
+                MayAct::As(actor) => MayAct::As(Actor { by, user, key, ..actor }),
+                not => not,
+            });
         }
-        Ok(Some(Actor {
-            tenant: claimed.tenant,
-            by: Creator::Job(claimed.id),
-            user: claimed.user,
-            key: claimed.key,
-            role: Role::Owner,
-            platform: claimed.tenant == streamspace_common::PLATFORM,
-        }))
+        let (tenant, platform) = (claimed.tenant, claimed.tenant == streamspace_common::PLATFORM);
+        Ok(MayAct::As(Actor { tenant, by, user, key, role: Role::Owner, platform }))
     }
 
     fn without_rights(&self, run: Run) {
@@ -124,6 +118,13 @@ impl Engine {
         let end = run.end(Verdict::Cancelled, error);
         self.ended(&run.claimed, run.started.elapsed());
         self.settle(Ack::End(end));
+    }
+
+    /// Its tenant was suspended a moment ago: it goes back as it came, and what it waits for is read at once.
+    fn not_now(&self, run: Run) {
+        self.pulse.notify_one();
+        self.ended(&run.claimed, run.started.elapsed());
+        self.release(vec![run.claimed]);
     }
 
     /// Records the end of an attempt.
@@ -150,7 +151,6 @@ impl Engine {
         let mut abandoned = None;
         let ack = match judge(&run.policy(kind), ending, stopped) {
             Judged::Finish(done) => {
-                self.finished(&run, "succeeded");
                 info!("succeeded in {took:?}");
                 Ack::Finish(Finish {
                     job: run.claimed.id,

@@ -42,9 +42,9 @@ impl Engine {
             if had_backlog {
                 self.gather().await;
             }
-            self.claims.fetch_add(1, Ordering::AcqRel);
+            self.count_claim();
             let fetched = self.fetch_once(&mut claims).await;
-            self.claims.fetch_add(1, Ordering::AcqRel);
+            self.count_claim();
             match fetched {
                 Ok(Fetched::Some { full }) => {
                     had_backlog = full.unwrap_or(had_backlog);
@@ -115,10 +115,10 @@ impl Engine {
         claims.limits.forget_before(Instant::now());
         for limited in [claims.limited_next, !claims.limited_next] {
             if limited {
+                claims.limits.are(&controls);
                 if !controls.limits_any() {
                     continue;
                 }
-                claims.limits.are(&controls);
                 // Not ahead: while they wait here they keep others from starting elsewhere.
                 let free = self.slots().free_for(|queue| controls.limits_queue(queue)).min(room.free);
                 if free > 0
@@ -130,7 +130,7 @@ impl Engine {
                 }
                 continue;
             }
-            let open = |lane: &Lane| !controls.is_paused(lane) && !controls.is_limited(lane);
+            let open = |lane: &Lane| !controls.is_limited(lane);
             let asks = self.ask(room.free, room.capacity, &open);
             if !asks.is_empty() {
                 claims.limited_next = true;
@@ -147,12 +147,16 @@ impl Engine {
 
     pub(super) fn ask(&self, free: usize, capacity: usize, open: &dyn Fn(&Lane) -> bool) -> Vec<Ask> {
         let slots = self.slots();
-        self.lanes.lock().expect("no panic while it was held").ask(&Share {
+        let mut lanes = self.lanes.lock().expect("no panic while it was held");
+        // Read behind the lock: what changes from now on brings back whoever stands still by these.
+        let controls = self.controls();
+        lanes.ask(&Share {
             free: free.min(MOST + 1),
             capacity,
             fair_share: self.options.fair_share,
             of_tenant: &|tenant| slots.of_tenant(tenant),
             of_lane: &|queue, tenant| slots.of_lane(queue, tenant),
+            still: &|lane| controls.is_paused(lane),
             open,
         })
     }
@@ -191,7 +195,8 @@ impl Engine {
         }
     }
 
-    /// Puts claimed jobs in line, those with a concurrency key once they have its slot.
+    /// Puts claimed jobs in line, those with a concurrency key once they have its slot. When it is not
+    /// known whether they have it they go back.
     async fn start(
         &self,
         conn: &mut PgConnection,
@@ -199,9 +204,16 @@ impl Engine {
         mut rows: Vec<Claimed>,
         line: Line,
     ) -> sqlx::Result<()> {
+        let mut failed = None;
         if rows.iter().any(|row| row.keyed) {
-            let granted = within(ANSWER, self.take_slots(conn, boot, &rows)).await?;
-            rows.retain(|row| !row.keyed || granted.contains(&row.id));
+            match within(ANSWER, self.take_slots(conn, boot, &rows)).await {
+                Ok(granted) => rows.retain(|row| !row.keyed || granted.contains(&row.id)),
+                Err(error) => {
+                    let keyed = rows.extract_if(.., |row| row.keyed).collect();
+                    self.release(keyed);
+                    failed = Some(error);
+                }
+            }
         }
         let mut started = Notices::default();
         {
@@ -216,13 +228,18 @@ impl Engine {
                     attempts[&row.id].stop(Stop::Lost);
                 }
             }
+            for job in self.early.lock().expect("no panic while it was held").drain() {
+                if let Some(live) = attempts.get(&job) {
+                    self.deliver_cancel(live);
+                }
+            }
         }
         self.queue.tell(started);
         let added = self.slots().add(rows, line);
         if let Err(late) = added {
             self.release(late);
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Takes the slots of keyed jobs; returns those that have theirs.
@@ -334,7 +351,12 @@ mod tests {
     async fn nobody_waits_for_a_limit_that_is_no_more() {
         let engine = Engine::bare(WorkerOptions::default());
         let mut claims = Claims::default();
-        claims.limits.wait("q", PLATFORM, Instant::now());
+        engine.set_controls(Controls::new(vec![limited("q")], false));
+        claims.limits.are(&engine.controls());
+        claims.limits.wait("q", PLATFORM, Instant::now() + Duration::from_secs(60));
+        let fetched = engine.fetch_once(&mut claims).await.expect("no database is asked");
+        assert!(matches!(fetched, Fetched::Nothing { again: Some(_) }));
+        engine.set_controls(Controls::default());
         let fetched = engine.fetch_once(&mut claims).await.expect("no database is asked");
         assert!(matches!(fetched, Fetched::Nothing { again: None }));
     }

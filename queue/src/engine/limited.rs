@@ -12,6 +12,7 @@ use std::{
 use sqlx::{Connection, PgConnection};
 use streamspace_common::{BootId, PLATFORM, TenantId};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{Engine, controls::Controls, fetch::Claims};
 use crate::{
@@ -53,10 +54,7 @@ impl Engine {
             loop {
                 let not_yet = &claims.limits;
                 let asks = self.ask(free, self.options.concurrency, &|lane| {
-                    lane.queue() == queue
-                        && controls.is_limited(lane)
-                        && !controls.is_paused(lane)
-                        && not_yet.allow(queue, lane.tenant)
+                    lane.queue() == queue && controls.is_limited(lane) && not_yet.allow(queue, lane.tenant)
                 });
                 if asks.is_empty() {
                     break;
@@ -160,41 +158,7 @@ async fn claim_within_limits(
     .fetch_all(&mut *tx)
     .await?;
     // A new statement, so a new snapshot: it sees what the claim before us took.
-    let rows = sqlx::query!(
-        r#"select c.tenant_id as "tenant: TenantId", c.max_running, c.rate_count,
-                  c.rate_period_ms, c.tokens, queue.now() as "at!",
-                  extract(epoch from queue.now() - c.refilled_at)::float8 as since,
-                  (select count(*) from jobs j where j.state = 'running' and j.queue = $1
-                     and ($3 = c.tenant_id or j.tenant_id = c.tenant_id)) as "running!"
-           from queue_controls c where c.queue = $1 and c.tenant_id = any($2)"#,
-        queue,
-        &tenants,
-        PLATFORM.0,
-    )
-    .fetch_all(&mut *tx)
-    .await?;
-    // The bucket is filled up to this moment, and from it the next time: no time falls between two.
-    let filled_at = rows.first().map(|row| row.at);
-    let mut waits = Vec::new();
-    let mut allowances = Vec::new();
-    for row in rows {
-        let mut most = usize::MAX;
-        if let Some(limit) = row.max_running {
-            most = usize::try_from(i64::from(limit) - row.running).unwrap_or(0);
-            if most == 0 {
-                waits.push((row.tenant, LOOK_AGAIN));
-            }
-        }
-        let mut tokens = None;
-        let rate = row.rate_count.zip(row.rate_period_ms).map(|(n, ms)| f64::from(n) * 1000.0 / ms as f64);
-        if let Some(rate) = rate {
-            let bucket = (rate * BUCKET_SECONDS).max(1.0);
-            let filled = row.since.map_or(bucket, |since| (row.tokens + since.max(0.0) * rate).min(bucket));
-            most = most.min(filled as usize);
-            tokens = Some(filled);
-        }
-        allowances.push(Allowance { tenant: row.tenant, most, tokens, rate });
-    }
+    let (allowances, filled_at, mut waits) = allowances(&mut tx, queue, &tenants).await?;
 
     let all = allowances.iter().find(|a| a.tenant == PLATFORM).map_or(usize::MAX, |a| a.most);
     let mut left = all;
@@ -244,4 +208,92 @@ async fn claim_within_limits(
     }
     tx.commit().await?;
     Ok(Limited { rows, asked, passed, waits })
+}
+
+type Filled = Option<jiff_sqlx::Timestamp>;
+
+/// What the controls of a queue let start now, up to when their buckets are filled, and who is at a limit.
+async fn allowances(
+    conn: &mut PgConnection,
+    queue: &str,
+    tenants: &[Uuid],
+) -> sqlx::Result<(Vec<Allowance>, Filled, Vec<(TenantId, Duration)>)> {
+    // What runs is counted once, and not at all for rates.
+    let rows = sqlx::query!(
+        r#"with running as (
+             select tenant_id, count(*) as n from jobs where state = 'running' and queue = $1 group by tenant_id)
+           select c.tenant_id as "tenant: TenantId", c.max_running, c.rate_count,
+                  c.rate_period_ms, c.tokens, queue.now() as "at!",
+                  extract(epoch from queue.now() - c.refilled_at)::float8 as since,
+                  case when c.max_running is null then 0
+                       else (select coalesce(sum(r.n), 0)::bigint from running r
+                             where $3 = c.tenant_id or r.tenant_id = c.tenant_id) end as "running!"
+           from queue_controls c where c.queue = $1 and c.tenant_id = any($2)"#,
+        queue,
+        tenants,
+        PLATFORM.0,
+    )
+    .fetch_all(conn)
+    .await?;
+    // The bucket is filled up to this moment, and from it the next time: no time falls between two.
+    let filled_at = rows.first().map(|row| row.at);
+    let mut waits = Vec::new();
+    let mut allowances = Vec::new();
+    for row in rows {
+        let mut most = usize::MAX;
+        if let Some(limit) = row.max_running {
+            most = usize::try_from(i64::from(limit) - row.running).unwrap_or(0);
+            if most == 0 {
+                waits.push((row.tenant, LOOK_AGAIN));
+            }
+        }
+        let mut tokens = None;
+        let rate = row.rate_count.zip(row.rate_period_ms).map(|(n, ms)| f64::from(n) * 1000.0 / ms as f64);
+        if let Some(rate) = rate {
+            let bucket = (rate * BUCKET_SECONDS).max(1.0);
+            let filled = row.since.map_or(bucket, |since| (row.tokens + since.max(0.0) * rate).min(bucket));
+            most = most.min(filled as usize);
+            tokens = Some(filled);
+        }
+        allowances.push(Allowance { tenant: row.tenant, most, tokens, rate });
+    }
+    Ok((allowances, filled_at, waits))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use streamspace_testkit::Postgres;
+
+    use super::*;
+
+    /// However many run: each claim of the queue would look at all of them.
+    #[tokio::test]
+    async fn a_rate_does_not_count_what_runs() {
+        let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
+        let postgres = Postgres::shared().await;
+        let database =
+            postgres.template(&migrations).await.expect("a template").database().await.expect("a database");
+        for (column, counts) in [("rate_count = 5, rate_period_ms = 1000", false), ("max_running = 5", true)]
+        {
+            let mut conn = PgConnection::connect(database.url()).await.expect("a connection");
+            let mut tx = conn.begin().await.expect("a transaction");
+            let control = format!(
+                "insert into queue_controls (queue, tenant_id, updated_at) values ('q', '{}', now());
+                 update queue_controls set {column}",
+                PLATFORM.0
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(control)).execute(&mut *tx).await.expect("limited");
+            let (found, ..) = allowances(&mut tx, "q", &[PLATFORM.0]).await.expect("read");
+            assert_eq!(found.len(), 1);
+            let looked: bool = sqlx::query_scalar(
+                "select seq_scan + coalesce(idx_scan, 0) > 0 from pg_stat_xact_user_tables where relname = 'jobs'",
+            )
+            .fetch_one(&mut *tx)
+            .await
+            .expect("counted");
+            assert_eq!(looked, counts, "{column}");
+        }
+    }
 }

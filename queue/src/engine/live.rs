@@ -1,13 +1,18 @@
-//! An attempt that runs here, and why it was told to stop.
+//! An attempt that runs here, and why it was told to stop: also one whose claim is still under way.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU8, Ordering},
 };
 
+use streamspace_common::JobId;
 use tokio_util::sync::CancellationToken;
 
+use super::{Engine, acknowledge::Ack};
 use crate::{attempt::Hold, claim::Claimed};
+
+/// Cancels that are remembered for a claim under way.
+const MOST_EARLY: usize = 1000;
 
 /// An attempt that runs here.
 pub(crate) struct Live {
@@ -55,4 +60,44 @@ impl Live {
             _ => None,
         }
     }
+}
+
+impl Engine {
+    /// A claim begins or ends.
+    pub(super) fn count_claim(&self) {
+        let mut early = self.early.lock().expect("no panic while it was held");
+        self.claims.fetch_add(1, Ordering::AcqRel);
+        early.clear();
+    }
+
+    /// Tells a running job to stop, if it runs here or is about to.
+    pub(super) fn cancel(&self, job: JobId) {
+        let live = {
+            let attempts = self.attempts.lock().expect("no panic while it was held");
+            let live = attempts.get(&job).cloned();
+            if live.is_none() {
+                let mut early = self.early.lock().expect("no panic while it was held");
+                // Of more than that the pulse tells once they run.
+                if is_under_way(self.claims.load(Ordering::Acquire)) && early.len() < MOST_EARLY {
+                    early.insert(job);
+                }
+            }
+            live
+        };
+        if let Some(live) = live {
+            self.deliver_cancel(&live);
+        }
+    }
+
+    pub(super) fn deliver_cancel(&self, live: &Live) {
+        live.stop(Stop::Cancelled);
+        self.delivered.lock().expect("no panic while it was held").push((live.hold.id, live.hold.fence));
+        // Wakes the acknowledger, which records the moment.
+        let _ = self.acks.send(Ack::Delivered);
+    }
+}
+
+/// Claims are counted when they begin and when they end.
+pub(super) fn is_under_way(claims: usize) -> bool {
+    claims % 2 == 1
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! fetch ──claims──▶ apalis's worker ──▶ execute ──▶ acknowledge
 //!   ▲ wake-ups, free slots                 ▲ cancel, timeout      │ one batch at a time
-//!   └── promote (what is due)   beat (the lease), pulse (reap, controls, nets) ──┘
+//!   └── promote (what is due)   beat (the lease), pulse (controls, deaths), sweep (nets) ──┘
 //! ```
 //!
 //! There is one of each loop per process, whatever the number of kinds and queues. The loops run on
@@ -23,7 +23,9 @@ mod live;
 mod promote;
 mod pulse;
 mod reap;
+mod rights;
 mod slots;
+mod sweep;
 mod unknown;
 
 #[cfg(test)]
@@ -39,10 +41,8 @@ use std::{
 };
 
 use apalis::prelude::{WorkerBuilder, WorkerContext};
-use futures::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::PgConnection;
-use streamspace_common::{Actor, ApiKeyId, BootId, JobId, TenantId, UserId};
+use streamspace_common::{BootId, JobId};
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
@@ -60,6 +60,7 @@ use crate::{
 use acknowledge::Ack;
 use controls::Controls;
 use live::{Live, Stop};
+pub use rights::{Behind, MayAct, Rights};
 use slots::Slots;
 
 /// How a worker behaves. One field per configuration key of the section `jobs`.
@@ -95,25 +96,6 @@ impl Default for WorkerOptions {
             host: "localhost".into(),
         }
     }
-}
-
-/// On whose authority a job acts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Behind {
-    Person(UserId),
-    /// A key of the tenant itself.
-    Key(ApiKeyId),
-}
-
-/// Who somebody is now, asked at the start of jobs that act with their rights.
-pub trait Rights: Send + Sync {
-    /// `None` when they may no longer act: disabled, revoked, deleted, or their tenant suspended.
-    fn actor<'a>(
-        &'a self,
-        conn: &'a mut PgConnection,
-        tenant: TenantId,
-        behind: Behind,
-    ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>>;
 }
 
 /// A handler that runs on after it was told to stop and dropped. With this many the process is
@@ -153,12 +135,15 @@ pub(crate) struct Engine {
     enough: AtomicUsize,
     /// Counts each claim when it begins and when what it got is among the attempts.
     claims: AtomicUsize,
+    /// Who was told to stop during the claim under way, and may be among what it gets.
+    early: Mutex<HashSet<JobId>>,
     /// Beats that are to look for the jobs of a claim whose answer was lost.
     looks: AtomicUsize,
     /// Something is due earlier than was known, and what is known: nothing while it is read.
     due: Notify,
     next_due: Mutex<Option<Timestamp>>,
     pulse: Notify,
+    sweep: Notify,
     /// Queues with limits in which a job ended.
     freed: Mutex<HashSet<String>>,
     /// Told to stop, not yet recorded.
@@ -202,6 +187,7 @@ pub async fn run_worker(
     }
     loops.spawn(engine.clone().beat());
     loops.spawn(engine.clone().pulse());
+    loops.spawn(engine.clone().sweep());
     loops.spawn(engine.clone().promote());
     loops.spawn(engine.clone().tend_slots());
 
@@ -279,10 +265,12 @@ impl Engine {
             fetch: Notify::new(),
             enough: AtomicUsize::new(0),
             claims: AtomicUsize::new(0),
+            early: Mutex::default(),
             looks: AtomicUsize::new(0),
             due: Notify::new(),
             next_due: Mutex::default(),
             pulse: Notify::new(),
+            sweep: Notify::new(),
             freed: Mutex::default(),
             delivered: Mutex::default(),
             informed: CancellationToken::new(),
@@ -339,17 +327,6 @@ impl Engine {
     fn take_freed(&self, queue: &str) -> bool {
         self.freed.lock().expect("no panic while it was held").remove(queue)
     }
-
-    /// Tells a running job to stop, if it runs here.
-    fn cancel(&self, job: JobId) {
-        let live = self.attempts.lock().expect("no panic while it was held").get(&job).cloned();
-        if let Some(live) = live {
-            live.stop(Stop::Cancelled);
-            self.delivered.lock().expect("no panic while it was held").push((job, live.hold.fence));
-            // Wakes the acknowledger, which records the moment.
-            let _ = self.acks.send(Ack::Delivered);
-        }
-    }
 }
 
 impl Hear for Engine {
@@ -384,6 +361,7 @@ impl Hear for Engine {
         }
         if notices.everything || notices.controls {
             self.pulse.notify_one();
+            self.sweep.notify_one();
             self.due.notify_one();
         }
     }

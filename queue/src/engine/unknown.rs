@@ -20,7 +20,6 @@ impl Engine {
     pub(super) async fn unknown(&self, claimed: Claimed, live: &Arc<Live>) {
         let kind = format!("{}@{}", claimed.kind, claimed.version);
         let run = Run { start_us: 0, started: std::time::Instant::now(), live: live.clone(), claimed };
-        let waited = Duration::from_millis(run.claimed.unknown_for_ms.unwrap_or(0).unsigned_abs());
         let hopeless = match self.nobody_will_know(&kind, run.claimed.release).await {
             Ok(hopeless) => hopeless,
             // Not knowing whether others know it is no reason to fail it.
@@ -29,7 +28,7 @@ impl Engine {
                 false
             }
         };
-        let verdict = if hopeless || waited >= self.options.unknown_after {
+        let verdict = if hopeless {
             Verdict::Failed
         } else {
             info!(job.id = %run.claimed.id, "handed back: {kind} is not known to this release");
@@ -58,40 +57,62 @@ impl Engine {
 
     /// Fails jobs in the lanes of unknown kinds for which there is no hope any more: nobody claims
     /// them, so nobody else would.
-    pub(super) async fn give_up_unknown(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        let rows = sqlx::query!(
-            r#"with hopeless as materialized (
-                 select id from jobs j
-                 where state = 'queued' and unknown_since is not null
-                   and (unknown_since < queue.now() - make_interval(secs => $1)
-                        or not exists (select from workers w
-                                       where w.release < j.release or j.kind || '@' || j.version = any(w.kinds)))
-                 order by unknown_since limit 500 for update skip locked),
-               failed as (
-                 update jobs j set state = 'failed', finished_at = queue.now(), fence = j.fence + 1,
-                        row_version = j.row_version + 1,
-                        errors = queue.append_error(j.errors, jsonb_build_object('attempt', j.attempt,
-                                   'kind', 'unknown_kind',
-                                   'message', 'no worker knows the kind ' || j.kind || '@' || j.version))
-                 where j.id = any(array(select id from hopeless))
-                 returning j.id, j.kind, j.row_version, j.unique_mode),
-               keys as (
-                 delete from job_keys where (tenant_id, kind, key) in (
-                   select k.tenant_id, k.kind, k.key from failed f join job_keys k on k.job_id = f.id
-                   where f.unique_mode in (1, 2) for update of k skip locked))
-               select id as "id: JobId", kind, row_version from failed"#,
-            self.options.unknown_after.as_secs_f64(),
-        )
-        .fetch_all(conn)
-        .await?;
-        let mut notices = Notices::default();
-        for row in rows {
-            warn!(job.id = %row.id, "failed: no worker knows the kind {}", row.kind);
-            metrics::counter!("streamspace_jobs_total", "kind" => row.kind, "outcome" => "failed")
-                .increment(1);
-            notices.changed(row.id, row.row_version);
-        }
-        self.queue.tell(notices);
+    pub(super) async fn give_up_unknown(&self) -> sqlx::Result<()> {
+        let unknown_after = self.options.unknown_after;
+        let failed =
+            self.queue.db().direct_within(ANSWER, async |conn| give_up(conn, unknown_after).await).await?;
+        self.queue.tell(failed);
         Ok(())
     }
+}
+
+/// Whether somebody knows a kind is asked once for its lane, of which there are few, whatever waits there:
+/// found by a loose scan of the claim index. A kind that is known waits for its turn only, and be it long.
+async fn give_up(conn: &mut PgConnection, unknown_after: Duration) -> sqlx::Result<Notices> {
+    let rows = sqlx::query!(
+        r#"with recursive lanes as (
+             (select lane from jobs
+              where state = 'queued' and (select min(unknown_since) from jobs where state = 'queued') is not null
+              order by lane limit 1)
+             union all
+             select n.lane from lanes l
+             cross join lateral (
+               select j.lane from jobs j where j.state = 'queued' and j.lane > l.lane order by j.lane limit 1) n),
+           unknown as materialized (
+             select lane from lanes
+             where strpos(lane, '/') > 0
+               and not exists (select from workers w where split_part(lanes.lane, '/', 2) = any(w.kinds))),
+           hopeless as materialized (
+             select j.id from unknown u
+             cross join lateral (
+               select id from jobs
+               where state = 'queued' and lane = u.lane
+                 and (unknown_since < queue.now() - make_interval(secs => $1)
+                      or release <= (select min(w.release) from workers w))
+               order by tenant_id, order_at, id limit 500 for update skip locked) j
+             limit 500),
+           failed as (
+             update jobs j set state = 'failed', finished_at = queue.now(), fence = j.fence + 1,
+                    row_version = j.row_version + 1,
+                    errors = queue.append_error(j.errors, jsonb_build_object('attempt', j.attempt,
+                               'kind', 'unknown_kind',
+                               'message', 'no worker knows the kind ' || j.kind || '@' || j.version))
+             where j.id = any(array(select id from hopeless))
+             returning j.id, j.kind, j.row_version, j.unique_mode),
+           keys as (
+             delete from job_keys where (tenant_id, kind, key) in (
+               select k.tenant_id, k.kind, k.key from failed f join job_keys k on k.job_id = f.id
+               where f.unique_mode in (1, 2) for update of k skip locked))
+           select id as "id: JobId", kind, row_version from failed"#,
+        unknown_after.as_secs_f64(),
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut notices = Notices::default();
+    for row in rows {
+        warn!(job.id = %row.id, "failed: no worker knows the kind {}", row.kind);
+        metrics::counter!("streamspace_jobs_total", "kind" => row.kind, "outcome" => "failed").increment(1);
+        notices.changed(row.id, row.row_version);
+    }
+    Ok(notices)
 }

@@ -116,7 +116,7 @@ pub async fn waiting(conn: &mut PgConnection, scope: Scope, id: JobId) -> sqlx::
         )
         .fetch_one(&mut *conn)
         .await?;
-        let lanes = lanes(conn, &job.lane).await?;
+        let lanes = lanes(conn, &job.lane, job.tenant_id).await?;
         Some(Position { place: (ahead + 1).min(COUNTED), or_more: ahead >= COUNTED, lanes })
     } else {
         None
@@ -210,19 +210,24 @@ async fn workers(
     Ok(())
 }
 
-/// How many tenants have claimable jobs in a lane's queue: one probe of the claim index each.
-async fn lanes(conn: &mut PgConnection, lane: &str) -> sqlx::Result<i64> {
+/// How many tenants take turns in a lane's queue, a given one whether or not it does: one probe of the claim
+/// index for each with claimable jobs.
+async fn lanes(conn: &mut PgConnection, lane: &str, tenant: uuid::Uuid) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
-        r#"with recursive tenants as (
+        r#"with recursive waiting as (
              (select tenant_id from jobs where state = 'queued' and lane = $1 order by tenant_id limit 1)
              union all
-             select n.tenant_id from tenants t
+             select n.tenant_id from waiting w
              cross join lateral (
-               select j.tenant_id from jobs j where j.state = 'queued' and j.lane = $1 and j.tenant_id > t.tenant_id
+               select j.tenant_id from jobs j where j.state = 'queued' and j.lane = $1 and j.tenant_id > w.tenant_id
                order by j.tenant_id limit 1) n)
-           select count(*) as "n!" from (select from tenants limit $2) counted"#,
+           select count(*) as "n!" from (
+             select from waiting
+             where tenant_id = $3 or tenant_id <> all(array(select id from tenants where not active))
+             limit $2) counted"#,
         lane,
         COUNTED,
+        tenant,
     )
     .fetch_one(conn)
     .await

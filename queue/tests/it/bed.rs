@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, Row};
 use streamspace_common::{Actor, JobId, TenantId};
 use streamspace_queue::{
-    Attempt, Backoff, Behind, Db, DbOptions, Done, Ended, Enqueued, Failure, Job, Listen, Options, Queue,
-    QueueOptions, Registry, Release, Request, Rights, Slot, Unique, WorkerOptions, enqueue_with, run_worker,
-    seconds,
+    Attempt, Backoff, Behind, Db, DbOptions, Done, Ended, Enqueued, Failure, Job, Listen, MayAct, Options,
+    Queue, QueueOptions, Registry, Release, Request, Rights, Slot, Unique, WorkerOptions, enqueue_with,
+    run_worker, seconds, tenants,
 };
 use streamspace_testkit::{Database, Postgres, eventually};
 use tokio::task::JoinHandle;
@@ -94,6 +94,27 @@ impl Bed {
         let enqueued = enqueue_with(&mut tx, job, options).await.expect("enqueued");
         tx.commit().await.expect("committed");
         enqueued
+    }
+
+    /// Suspends a tenant, or lets it go on.
+    pub async fn set_active(&self, tenant: TenantId, active: bool) {
+        let mut tx = self.queue.begin(Actor::system(tenant), Request::default());
+        let set = "insert into tenants (id, name, slug, active) values ($1, 'T', $2, $3)
+                   on conflict (id) do update set active = excluded.active";
+        sqlx::query(set)
+            .bind(tenant.0)
+            .bind(format!("t-{}", tenant.0.simple()))
+            .bind(active)
+            .execute(tx.conn().await.expect("a connection"))
+            .await
+            .expect(set);
+        tenants::changed(&mut tx).await.expect("told");
+        tx.commit().await.expect("committed");
+    }
+
+    /// It runs, and its handler has begun.
+    pub async fn has_begun(&self, id: JobId) {
+        eventually(SOON, "it has begun", async || (!self.effects(id).await.is_empty()).then_some(())).await;
     }
 
     pub async fn execute(&self, sql: &'static str) {
@@ -199,8 +220,8 @@ impl Rights for Everybody {
         _: &'a mut PgConnection,
         tenant: TenantId,
         _: Behind,
-    ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>> {
-        async move { Ok(Some(Actor::system(tenant))) }.boxed()
+    ) -> BoxFuture<'a, sqlx::Result<MayAct>> {
+        async move { Ok(MayAct::As(Actor::system(tenant))) }.boxed()
     }
 }
 

@@ -1,6 +1,10 @@
 //! Depths, ages and statistics.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use streamspace_common::{Actor, BootId, TenantId, telemetry};
@@ -9,6 +13,7 @@ use streamspace_queue::{
     inspect::{self, Scope},
 };
 use streamspace_testkit::eventually;
+use tokio::sync::Notify;
 
 use crate::bed::{Bed, SOON, What, act, effect, quick};
 
@@ -46,6 +51,38 @@ async fn depths_are_what_is_there() {
     bed.execute("delete from jobs").await;
     depth::recount(&mut conn).await.expect("counted");
     assert_eq!(depth::depths(&mut conn).await.expect("read"), []);
+}
+
+/// More workers would not help it, and nobody is to be alarmed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_suspended_tenant_has_is_no_depth() {
+    let _ = telemetry::metrics();
+    let bed = Bed::new().await;
+    let options = || Options { queue: Some("suspended".into()), ..Options::default() };
+    let other = TenantId::new();
+    bed.enqueue_with(act(What::Nothing), options()).await;
+    bed.enqueue_with(act(What::Nothing), options()).await;
+    bed.execute("update jobs set run_at = run_at - interval '90 s'").await;
+    bed.enqueue_as(other, act(What::Nothing), options()).await;
+    let exported = async || {
+        let mut conn = bed.queue.read().await.expect("a connection");
+        depth::recount(&mut conn).await.expect("counted");
+        depth::export(&mut BTreeSet::new(), &depth::depths(&mut conn).await.expect("read"));
+        let gauge = |name: &str| -> f64 {
+            let name = format!(r#"{name}{{queue="suspended"}} "#);
+            let text = telemetry::metrics().render();
+            let value = text.lines().find_map(|line| line.strip_prefix(&name)).expect("it is exported");
+            value.parse().expect("a number")
+        };
+        (gauge("streamspace_queue_depth"), gauge("streamspace_oldest_age_seconds"))
+    };
+    let (depth, age) = exported().await;
+    assert!(depth == 3.0 && age >= 90.0, "{depth} {age}");
+    bed.set_active(bed.tenant, false).await;
+    let (depth, age) = exported().await;
+    assert!(depth == 1.0 && age < 60.0, "{depth} {age}");
+    bed.set_active(other, false).await;
+    assert_eq!(exported().await, (0.0, 0.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,10 +152,10 @@ impl Job for Counted {
 }
 
 /// Ends of attempts, by what became of their jobs.
-fn ends() -> BTreeMap<String, u64> {
+fn ends(kind: &str) -> BTreeMap<String, u64> {
     let text = telemetry::metrics().render();
     let of_kind = text.lines().filter_map(|line| line.strip_prefix("streamspace_jobs_total{"));
-    let of_kind = of_kind.filter(|line| line.contains(r#"kind="test.counted""#));
+    let of_kind = of_kind.filter(|line| line.contains(&format!(r#"kind="{kind}""#)));
     let end = |line: &str| {
         let (_, outcome) = line.split_once(r#"outcome=""#)?;
         let (outcome, number) = outcome.split_once('"')?;
@@ -165,6 +202,53 @@ async fn ends_are_counted_as_what_became_of_the_job() {
     let expected =
         [("cancelled", 2), ("failed", 2), ("parked", 1), ("retried", 1), ("snoozed", 1), ("succeeded", 4)];
     let expected: BTreeMap<_, _> = expected.map(|(outcome, number)| (outcome.to_owned(), number)).into();
-    eventually(SOON, format!("{expected:?} are counted"), async || (ends() == expected).then_some(())).await;
+    eventually(SOON, format!("{expected:?} are counted"), async || {
+        (ends(Counted::KIND) == expected).then_some(())
+    })
+    .await;
+    worker.stop().await;
+}
+
+/// Is done when the test says so.
+#[derive(Serialize, Deserialize)]
+struct Overtaken;
+
+impl Job for Overtaken {
+    const KIND: &'static str = "test.overtaken";
+    const QUEUE: &'static str = "test";
+    type Ctx = Notify;
+
+    async fn run(self, done: &Notify, attempt: &Attempt) -> Result<Done, Failure> {
+        effect(attempt, "start").await?;
+        done.notified().await;
+        Ok(Done::nothing())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_success_that_comes_too_late_is_none() {
+    let _ = telemetry::metrics();
+    let bed = Bed::new().await;
+    let done = Arc::new(Notify::new());
+    let worker =
+        bed.worker_of(bed.queue.clone(), Registry::new().register::<Overtaken>(done.clone()), quick());
+    let late = bed.enqueue(Overtaken).await;
+    bed.has_begun(late).await;
+    bed.execute(
+        "update jobs set fence = fence + 1, state = 'cancelled', finished_at = now(), boot_id = null",
+    )
+    .await;
+    done.notify_one();
+    // What it says is written before the end of the next.
+    let running = "select sum(running)::bigint from workers";
+    eventually(SOON, "it has ended", async || (bed.number(running).await == 0).then_some(())).await;
+    assert_eq!(ends(Overtaken::KIND), BTreeMap::new());
+    let next = bed.enqueue(Overtaken).await;
+    done.notify_one();
+    bed.becomes(next, "succeeded").await;
+    let once = BTreeMap::from([("succeeded".to_owned(), 1)]);
+    eventually(SOON, "one is counted", async || (!ends(Overtaken::KIND).is_empty()).then_some(())).await;
+    assert_eq!(ends(Overtaken::KIND), once);
+    assert_eq!(bed.state(late).await, "cancelled");
     worker.stop().await;
 }

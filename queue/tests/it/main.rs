@@ -3,6 +3,7 @@
 
 mod batches;
 mod bed;
+mod claims;
 mod control;
 mod counting;
 mod keys;
@@ -13,5 +14,8 @@ mod overlapping;
 mod retention;
 mod rights;
 mod schedules;
+mod suspended;
+mod sweeps;
 mod transitions;
+mod unknown;
 mod waiting;

@@ -56,10 +56,6 @@ fn retry(bed: &Bed, id: JobId) -> JoinHandle<Result<(), ControlError>> {
     })
 }
 
-async fn has_begun(bed: &Bed, id: JobId) {
-    eventually(SOON, "it has begun", async || (!bed.effects(id).await.is_empty()).then_some(())).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rescue_waits_for_nobody_who_takes_over_a_key() {
     let bed = Bed::new().await;
@@ -67,7 +63,7 @@ async fn a_rescue_waits_for_nobody_who_takes_over_a_key() {
     let job = bed.enqueue_with(while_waiting(What::Wait(60_000)), once).await.id;
     bed.execute("update jobs set timeout_ms = 60000").await;
     let worker = bed.worker();
-    has_begun(&bed, job).await;
+    bed.has_begun(job).await;
     let _open = take_over(&bed, while_waiting(What::Nothing)).await;
     bed.execute("delete from workers").await;
     assert_eq!(bed.becomes(job, "failed").await["errors"][0]["kind"], json!("worker_lost"));
@@ -91,7 +87,7 @@ async fn a_park_waits_for_nobody_who_takes_over_a_key() {
     let bed = Bed::new().await;
     let worker = bed.worker();
     let job = bed.enqueue(while_waiting(What::ParkAfter(1_000))).await;
-    has_begun(&bed, job).await;
+    bed.has_begun(job).await;
     let _open = take_over(&bed, while_waiting(What::Nothing)).await;
     let cancelled = cancel(&bed, job).await;
     bed.sees_waiting("%insert into job_events%").await;
@@ -143,7 +139,7 @@ async fn whoever_kept_a_job_waiting_tells_of_all_that_it_may_have_missed() {
     bed.becomes(parked, "parked").await;
     let slots = vec![("k".to_owned(), 1)];
     let holder = bed.enqueue(Act { slots: slots.clone(), ..act(What::Wait(1_000)) }).await;
-    has_begun(&bed, holder).await;
+    bed.has_begun(holder).await;
     let blocked = Act { unique: Some("b".into()), slots, ..while_waiting(What::Nothing) };
     let behind = bed.enqueue(blocked.clone()).await;
     assert_eq!(bed.state(behind).await, "blocked");
@@ -208,6 +204,22 @@ async fn over_but_with_its_key(bed: &Bed) -> JobId {
     job
 }
 
+/// Whoever looks for keys to lock pauses at each, until this is over.
+async fn pause_at_keys(bed: &Bed) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    bed.execute(
+        "create function pause() returns boolean language plpgsql as $$ begin
+           if current_query() like '%skip locked%' then perform pg_advisory_xact_lock(1); end if;
+           return true;
+         end $$;
+         alter table job_keys rename to stored_keys;
+         create view job_keys as select * from stored_keys where pause()",
+    )
+    .await;
+    let mut pausing = bed.queue.db().begin().await.expect("a transaction");
+    sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *pausing).await.expect("locked");
+    pausing
+}
+
 fn unfinished(what: What) -> Act {
     Act { unique: Some("u".into()), ..act(what) }
 }
@@ -265,20 +277,9 @@ async fn a_retry_takes_no_key_from_a_job_that_has_just_got_it() {
     let holder = bed.enqueue(while_waiting(What::Wait(60_000))).await;
     bed.execute("update jobs set timeout_ms = 60000").await;
     let worker = bed.worker();
-    has_begun(&bed, holder).await;
+    bed.has_begun(holder).await;
 
-    // Whoever looks for keys to lock pauses at each.
-    bed.execute(
-        "create function pause() returns boolean language plpgsql as $$ begin
-           if current_query() like '%skip locked%' then perform pg_advisory_xact_lock(1); end if;
-           return true;
-         end $$;
-         alter table job_keys rename to stored_keys;
-         create view job_keys as select * from stored_keys where pause()",
-    )
-    .await;
-    let mut pausing = bed.queue.db().begin().await.expect("a transaction");
-    sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *pausing).await.expect("locked");
+    let pausing = pause_at_keys(&bed).await;
     let retrying = retry(&bed, failed);
     bed.sees_waiting("%left join jobs holder%").await;
     let later = Options { delay: Some(Duration::from_secs(60)), ..Options::default() };
@@ -291,4 +292,24 @@ async fn a_retry_takes_no_key_from_a_job_that_has_just_got_it() {
         "{refused:?}"
     );
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_and_a_deletion_that_overlap_do_not_wait_for_each_other() {
+    let bed = Bed::new().await;
+    let job = over_but_with_its_key(&bed).await;
+    let pausing = pause_at_keys(&bed).await;
+    let retrying = retry(&bed, job);
+    // It has locked what the job left behind.
+    bed.sees_waiting("%left join jobs holder%").await;
+    let deleting = tokio::spawn({
+        let (mut tx, scope) = (begin(&bed), Scope::Tenant(bed.tenant));
+        async move { control::delete(&mut tx, scope, job).await }
+    });
+    bed.sees_waiting("%with gone as%").await;
+    pausing.rollback().await.expect("unlocked");
+    retrying.await.expect("no panic").expect("retried");
+    let refused = deleting.await.expect("no panic");
+    assert!(matches!(refused, Err(ControlError::NotOver(_))), "{refused:?}");
+    assert_eq!(bed.state(job).await, "queued");
 }

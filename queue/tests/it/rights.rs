@@ -1,15 +1,21 @@
 //! Jobs that act for a person, whose rights are looked up before they begin.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use streamspace_common::{Actor, TenantId, UserId};
 use streamspace_queue::{
-    Attempt, Behind, Done, Failure, Job, Options, Registry, Request, Rights, control, inspect::Scope,
+    Attempt, Behind, Done, Failure, Job, MayAct, Options, Registry, Request, Rights, control, inspect::Scope,
 };
-use streamspace_testkit::eventually;
+use streamspace_testkit::{eventually, holds_for};
 use tokio::sync::Semaphore;
 
 use crate::bed::{Bed, SOON, effect};
@@ -38,10 +44,10 @@ impl Rights for Slow {
         _: &'a mut PgConnection,
         tenant: TenantId,
         _: Behind,
-    ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>> {
+    ) -> BoxFuture<'a, sqlx::Result<MayAct>> {
         async move {
             self.0.acquire().await.expect("never closed").forget();
-            Ok(Some(Actor::system(tenant)))
+            Ok(MayAct::As(Actor::system(tenant)))
         }
         .boxed()
     }
@@ -69,5 +75,51 @@ async fn a_job_that_is_stopped_while_rights_are_looked_up_does_not_begin() {
     let another = bed.enqueue_with(Personal, options).await.id;
     bed.becomes(another, "succeeded").await;
     assert_eq!(bed.effects(another).await, ["start"]);
+    worker.stop().await;
+}
+
+/// The tenant is suspended while the first look-up is under way, without a word to anybody.
+#[derive(Default)]
+struct Suspended(AtomicBool);
+
+impl Rights for Suspended {
+    fn actor<'a>(
+        &'a self,
+        conn: &'a mut PgConnection,
+        tenant: TenantId,
+        _: Behind,
+    ) -> BoxFuture<'a, sqlx::Result<MayAct>> {
+        async move {
+            if self.0.swap(true, Ordering::SeqCst) {
+                return Ok(MayAct::As(Actor::system(tenant)));
+            }
+            sqlx::query("update tenants set active = false where id = $1")
+                .bind(tenant.0)
+                .execute(conn)
+                .await?;
+            Ok(MayAct::NotNow)
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_tenant_is_suspended_as_it_starts_waits_with_the_others() {
+    let bed = Bed::new().await;
+    bed.set_active(bed.tenant, true).await;
+    let rights = Arc::new(Suspended::default());
+    let worker = bed.worker_that_asks(rights.clone(), Registry::new().register::<Personal>(Arc::new(())));
+    let options = Options { user: Some(UserId::new()), ..Options::default() };
+    let job = bed.enqueue_with(Personal, options).await.id;
+    eventually(SOON, "rights were asked", async || rights.0.load(Ordering::SeqCst).then_some(())).await;
+    bed.becomes(job, "queued").await;
+    holds_for(Duration::from_millis(1_500), "it waits", async || {
+        let row = bed.job(job).await;
+        row["state"] == "queued" && row["attempt"] == 0 && row["errors"].is_null()
+    })
+    .await;
+    bed.set_active(bed.tenant, true).await;
+    assert_eq!(bed.becomes(job, "succeeded").await["attempt"], 1);
+    assert_eq!(bed.effects(job).await, ["start"]);
     worker.stop().await;
 }

@@ -20,8 +20,8 @@ use streamspace_common::config::LogConfig;
 use streamspace_common::{Actor, Config, MasterKeys, TenantId, telemetry};
 use streamspace_queue::schedule::Schedules;
 use streamspace_queue::{
-    Behind, Db, DbOptions, Ended, Listen, Queue, QueueOptions, Registry, Release, Rights, WorkerOptions,
-    run_worker, schema,
+    Behind, Db, DbOptions, Ended, Listen, MayAct, Queue, QueueOptions, Registry, Release, Rights,
+    WorkerOptions, run_worker, schema,
 };
 use streamspace_tests::stage::{Brief, Count, EvolvedV1, EvolvedV2, Novel, Play, Stage};
 use tokio::net::TcpListener;
@@ -154,8 +154,8 @@ impl Rights for Everyone {
         _: &'a mut PgConnection,
         tenant: TenantId,
         _: Behind,
-    ) -> BoxFuture<'a, sqlx::Result<Option<Actor>>> {
-        Box::pin(async move { Ok(Some(Actor::system(tenant))) })
+    ) -> BoxFuture<'a, sqlx::Result<MayAct>> {
+        Box::pin(async move { Ok(MayAct::As(Actor::system(tenant))) })
     }
 }
 
