@@ -73,6 +73,9 @@ async fn whatever_tenants_do_none_ever_sees_anothers_rows() {
             walk.list(actor, kind).await;
         }
     }
+    for actor in cast.actors.iter().filter(|actor| actor.is_owner()) {
+        walk.whole_audit(actor).await;
+    }
     walk.compare().await;
     let Walk { tried, succeeded, foreign, .. } = walk;
     println!(

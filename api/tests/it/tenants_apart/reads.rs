@@ -107,6 +107,20 @@ impl Walk<'_> {
         }
     }
 
+    /// All that is told of what was done, and of what others did nothing.
+    pub async fn whole_audit(&mut self, actor: &Actor) {
+        for path in ["/api/v1/audit?limit=200", "/api/v1/audit/export?format=csv", "/api/v1/audit/export"] {
+            let told = self.send(actor, Method::GET, path, Value::Null).await.expect(200).text;
+            assert!(told.contains(MARKERS[actor.tenant]), "{path} is of {}", MARKERS[actor.tenant]);
+        }
+        for path in BY_WORD {
+            let at = |word: &str| (format!("{path}={word}"), Value::Null);
+            for word in MARKERS.iter().filter(|word| **word != MARKERS[actor.tenant]) {
+                self.alike_to(actor, &Method::GET, at, word, "nowhere").await;
+            }
+        }
+    }
+
     /// What each tenant has one of.
     pub async fn of_the_tenant(&mut self, tenant: usize) {
         let (actor, name) = (self.actor(tenant), self.name(tenant));
