@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What an authenticator does, written a second time.
-fn code(secret: &str, steps_from_now: i64) -> String {
+pub fn code(secret: &str, steps_from_now: i64) -> String {
     let key =
         hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &BASE32_NOPAD.decode(secret.as_bytes()).unwrap());
     let step = jiff::Timestamp::now().as_second() / 30 + steps_from_now;
