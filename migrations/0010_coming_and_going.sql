@@ -10,7 +10,10 @@ alter table tenants
     add column delete_at timestamptz,
     -- Since then there is no way back: some of it is gone.
     add column deleting_since timestamptz,
+    -- Whether it was suspended before it was to be deleted: it is again, should that be taken back.
+    add column suspended_before boolean not null default false,
     add constraint tenants_to_be_deleted check (delete_at is null or not active),
+    add constraint tenants_suspended_before check (not suspended_before or delete_at is not null),
     add constraint tenants_deleting check (deleting_since is null or delete_at is not null),
     add constraint tenants_platform_stays check (active or id <> '00000000-0000-0000-0000-000000000001');
 -- Every worker reads them once a second.

@@ -2,7 +2,7 @@
 //
 // Settings: `clientId`, `clientSecret`; `document`, `claims`, `header`, `userinfo`, `token` (members
 // that replace true ones, null removes); `sign` ("published", "unknown" key, "secret" of the client,
-// "nothing"); `slow`, `huge`, `redirect`, `status`, each a list of paths or a map of them.
+// "nothing"); `slow`, `huge`, `redirect`, `status`, `delay` (in ms), each a list of paths or a map of them.
 import { createHmac, generateKeyPairSync } from 'node:crypto';
 import { CompactSign, exportJWK } from 'jose';
 import { answer, body, serve, settings } from './serve.mjs';
@@ -31,6 +31,7 @@ async function signed(claims) {
 await serve((issuer) => async (request, response) => {
   const { pathname: path, searchParams: query } = new URL(request.url, issuer);
   if (settings.slow?.includes(path)) return; // never answered
+  if (settings.delay?.[path]) await new Promise((over) => setTimeout(over, settings.delay[path]));
   if (settings.redirect?.[path]) {
     response.writeHead(307, { location: settings.redirect[path] });
     return response.end();

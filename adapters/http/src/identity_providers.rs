@@ -32,9 +32,13 @@ pub struct HttpProviders {
     outbound: Outbound,
     documents: Cache<Discovery>,
     keys: Cache<Vec<Jwk>>,
+    patience: Duration,
 }
 
 impl HttpProviders {
+    /// With all the calls of one sign-in: of the thirty seconds of a request ten are left for our own part.
+    pub const PATIENCE: Duration = Duration::from_secs(20);
+
     /// As an installation is configured.
     pub fn of(config: &Config) -> Self {
         let allowed = config.security.allowed_cidrs.clone().unwrap_or_default();
@@ -42,7 +46,12 @@ impl HttpProviders {
     }
 
     pub fn new(outbound: Outbound) -> Self {
-        Self { outbound, documents: Cache::default(), keys: Cache::default() }
+        Self { outbound, documents: Cache::default(), keys: Cache::default(), patience: Self::PATIENCE }
+    }
+
+    /// The same with another patience.
+    pub fn within(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     async fn fetch_document(&self, provider_url: &str) -> Result<Discovery, Unanswered> {
@@ -111,13 +120,17 @@ impl IdentityProviders for HttpProviders {
         &'a self,
         provider: &'a Discovery,
         access_token: &'a Secret<String>,
-    ) -> BoxFuture<'a, Result<Claims, Unanswered>> {
+    ) -> BoxFuture<'a, Result<Option<Claims>, Unanswered>> {
         async move {
-            let Some(endpoint) = &provider.userinfo_endpoint else { return Ok(Claims::default()) };
+            let Some(endpoint) = &provider.userinfo_endpoint else { return Ok(None) };
             let body = expect_ok(self.outbound.get_as(endpoint, access_token.expose()).await?)?;
-            Claims::read(&body).ok_or(Unanswered::Unreadable)
+            Claims::read(&body).map(Some).ok_or(Unanswered::Unreadable)
         }
         .boxed()
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
     }
 }
 

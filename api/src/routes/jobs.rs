@@ -96,6 +96,7 @@ impl ListJobs {
             user: self.users().next().map(Into::into),
             created_from: self.created_from,
             created_before: self.created_before,
+            ..Filter::default()
         }
     }
 }
@@ -301,6 +302,7 @@ impl From<JobFilter> for Filter {
             user: filter.user.map(Into::into),
             created_from: filter.created_from,
             created_before: filter.created_before,
+            ..Self::default()
         }
     }
 }

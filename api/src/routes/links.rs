@@ -136,7 +136,8 @@ async fn verify_email(
     request: Context,
     Valid(body): Valid<VerifyEmailBody>,
 ) -> Result<StatusCode, ApiError> {
-    api.links.verify_email(&request.0, body.token.expose()).await?;
+    let user = api.links.verify_email(&request.0, body.token.expose()).await?;
+    api.callers.forget(|checked| checked.actor.user == Some(user));
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -17,6 +17,7 @@ use streamspace_domain::{
     mail::Mail,
     sign_in::Passwords,
 };
+use streamspace_http::HttpProviders;
 use streamspace_queue::{
     Attempt, Db, DbOptions, Done, Failure, Job, Listen, Options, Queue, QueueOptions, Release, Request,
     WorkerOptions, enqueue_with, run_worker,
@@ -82,6 +83,12 @@ impl App {
     }
 
     pub async fn start_with(config: Config) -> Self {
+        let providers = HttpProviders::of(&config);
+        Self::start_beside(config, providers).await
+    }
+
+    /// Which talks so to identity providers.
+    pub async fn start_beside(config: Config, providers: HttpProviders) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
         let postgres = Postgres::shared().await;
@@ -92,7 +99,7 @@ impl App {
         let platform = platform(&queue).await;
         let stop = CancellationToken::new();
         let master = MasterKeys::generate();
-        let address = serve(&config, queue.clone(), master.clone(), stop.clone()).await;
+        let address = serve(&config, queue.clone(), master.clone(), providers, stop.clone()).await;
         // Where somebody is sent is the answer that tests look at.
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
         let client = client.timeout(Duration::from_secs(60)).build().unwrap();
@@ -115,7 +122,8 @@ impl App {
     }
 
     pub async fn another_with(&self, config: &Config) -> SocketAddr {
-        serve(config, connect(&self._database), self.master.clone(), self.stop.clone()).await
+        let providers = HttpProviders::of(config);
+        serve(config, connect(&self._database), self.master.clone(), providers, self.stop.clone()).await
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -245,7 +253,13 @@ fn connect(database: &Database) -> Queue {
     Queue::start(db.unwrap(), options).unwrap()
 }
 
-async fn serve(config: &Config, queue: Queue, master: MasterKeys, stop: CancellationToken) -> SocketAddr {
+async fn serve(
+    config: &Config,
+    queue: Queue,
+    master: MasterKeys,
+    providers: HttpProviders,
+    stop: CancellationToken,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let checked = queue.clone();
@@ -256,7 +270,7 @@ async fn serve(config: &Config, queue: Queue, master: MasterKeys, stop: Cancella
     let ports = Ports::default();
     let registry = streamspace_domain::registry(&ports);
     let schedules = streamspace_domain::schedules(&ports);
-    let identity_providers = std::sync::Arc::new(streamspace_http::HttpProviders::of(config));
+    let identity_providers = Arc::new(providers);
     let parts = Parts { queue, registry, schedules, checks, master, identity_providers, stop };
     tokio::spawn(streamspace_api::serve(listener, Api::new(config, parts)));
     address

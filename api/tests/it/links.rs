@@ -17,8 +17,8 @@ use crate::{
     sign_in::{cheap, login},
 };
 
-const SOON: Duration = Duration::from_secs(20);
-const NEW: &str = "a brand new passphrase";
+pub const SOON: Duration = Duration::from_secs(20);
+pub const NEW: &str = "a brand new passphrase";
 
 async fn app_with(options: SmtpOptions) -> (App, Smtp) {
     let smtp = Smtp::start(options).await.unwrap();
@@ -31,11 +31,11 @@ async fn app() -> (App, Smtp) {
     app_with(SmtpOptions::default()).await
 }
 
-async fn anyone(app: &App, path: &str, body: Value) -> Answer {
+pub async fn anyone(app: &App, path: &str, body: Value) -> Answer {
     Answer::of(app.anonymous(Method::POST, &format!("/api/v1/auth/{path}")).json(&body)).await
 }
 
-async fn ask(app: &App, email: &str, tenant: Option<&str>) {
+pub async fn ask(app: &App, email: &str, tenant: Option<&str>) {
     anyone(app, "password-reset/request", json!({ "email": email, "tenant": tenant })).await.expect(202);
 }
 
@@ -43,7 +43,7 @@ fn confirmation(token: &str) -> Value {
     json!({ "token": token, "password": NEW, "passwordConfirmation": NEW })
 }
 
-async fn confirm(app: &App, token: &str) -> Answer {
+pub async fn confirm(app: &App, token: &str) -> Answer {
     anyone(app, "password-reset/confirm", confirmation(token)).await
 }
 

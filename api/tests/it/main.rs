@@ -19,6 +19,7 @@ mod links;
 mod lists;
 mod mfa;
 mod oidc;
+mod oidc_accounts;
 mod oidc_lies;
 mod oidc_providers;
 mod people;

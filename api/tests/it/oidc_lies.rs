@@ -1,6 +1,9 @@
 //! Providers that lie, or do not answer: each is named, and nothing comes of it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use streamspace_http::HttpProviders;
 use streamspace_testkit::{Browser, OidcProvider};
 
 use crate::{
@@ -45,6 +48,10 @@ async fn every_lie_is_refused_by_its_name() {
             "a key that the provider does not publish",
         ),
         (json!({ "claims": { "email": null }, "userinfo": { "sub": "another" } }), "about somebody else"),
+        (
+            json!({ "claims": { "email": null }, "userinfo": { "sub": null, "email": "owner@example.org" } }),
+            "does not say about whom",
+        ),
     ];
     let count = lies.len();
     for (lie, named) in lies {
@@ -77,6 +84,40 @@ async fn a_document_that_is_not_the_providers_own_begins_nothing() {
         "{problem}"
     );
     assert_eq!(app.count("select count(*) from oidc_states").await, 0);
+}
+
+#[tokio::test]
+async fn a_provider_without_user_information_is_taken_by_its_token() {
+    let provider = lying(json!({ "document": { "userinfo_endpoint": null } })).await;
+    let app = beside(&provider).await;
+    let mapping = json!([{ "group": "ops", "role": "operator" }]);
+    let id = app.get(&app.ours.owner, "/api/v1/auth/oidc/providers").await.json()["items"][0]["id"].clone();
+    let path = format!("/api/v1/auth/oidc/providers/{}", id.as_str().unwrap());
+    let body = description(&app, provider.issuer(), json!({ "groupMapping": mapping }));
+    let changed = app.request(&app.ours.owner, reqwest::Method::PUT, &path).json(&body);
+    crate::app::Answer::of(changed).await.expect(200);
+    // The token says nothing of groups, and nothing else is there to ask.
+    expect_in(&sign_in(&app, &Browser::new()).await);
+    assert_eq!(provider.calls("/userinfo").await.unwrap(), 0);
+}
+
+/// Each call ends in time, and so do all of them together.
+#[tokio::test]
+async fn a_browser_does_not_wait_for_many_slow_answers() {
+    let slow = json!({ "/token": 400, "/jwks": 400, "/userinfo": 400 });
+    let provider = lying(json!({ "claims": { "email": null }, "delay": slow })).await;
+    let config = config();
+    let providers = HttpProviders::of(&config).within(Duration::from_secs(1));
+    let app = App::start_beside(config, providers).await;
+    let body = description(&app, provider.issuer(), json!({}));
+    app.post(&app.ours.owner, "/api/v1/auth/oidc/providers", body).await.expect(201);
+    let before = made(&app).await;
+    let problem = expect_problem(&sign_in(&app, &Browser::new()).await, 502, "identity-provider-unavailable");
+    assert!(problem["detail"].as_str().unwrap().contains("no answer within 1s"), "{problem}");
+    assert_eq!(made(&app).await, before);
+    let failed = audited(&app, "sign_ins.fail").await;
+    assert_eq!(failed.len(), 1);
+    assert!(failed[0]["changes"]["after"]["reason"].as_str().unwrap().contains("within 1s"), "{}", failed[0]);
 }
 
 #[tokio::test]

@@ -20,12 +20,16 @@ async fn put(app: &App, who: &Person, id: &str, body: &Value) -> Answer {
     Answer::of(app.request(who, Method::PUT, &format!("{PROVIDERS}/{id}")).json(body)).await
 }
 
+async fn delete(app: &App, who: &Person, id: &str) -> Answer {
+    Answer::of(app.request(who, Method::DELETE, &format!("{PROVIDERS}/{id}"))).await
+}
+
 async fn listed(app: &App, query: &str) -> Value {
     Answer::of(app.anonymous(Method::GET, &format!("{PROVIDERS}{query}"))).await.expect(200).json()["items"]
         .clone()
 }
 
-/// The owner, as an admin.
+/// The operator, as an admin from now on.
 async fn admin(app: &App) -> Person {
     let operator = &app.ours.operator;
     app.execute(&format!("update users set role = 'admin' where id = '{}'", operator.id)).await;
@@ -102,7 +106,7 @@ async fn a_secret_is_told_to_whom_it_was_given_for_and_to_nobody_else() {
     assert!(problem["detail"].as_str().unwrap().ends_with("it refuses: invalid_client"), "{problem}");
     put(app, owner, &id, &stage.description(json!({}))).await.expect(200);
     expect_in(&sign_in(app, &Browser::of("ada")).await);
-    Answer::of(app.request(owner, Method::DELETE, &format!("{PROVIDERS}/{id}"))).await.expect(204);
+    delete(app, owner, &id).await.expect(204);
     expect_problem(&sign_in(app, &Browser::of("ada")).await, 404, "not-found");
 
     let changes = audited(app, "identity_providers.update").await;
@@ -195,6 +199,11 @@ async fn who_may_make_no_admins_sets_up_no_provider_that_does() {
             .await
             .problem(403, "forbidden");
     }
+    // Nor is it theirs to take away.
+    for id in &ids {
+        delete(&app, &admin, id).await.problem(403, "forbidden");
+    }
+    delete(&app, &app.ours.owner, &ids[0]).await.expect(204);
     app.post(&admin, PROVIDERS, described(&json!({ "defaultRole": "operator" }))).await.expect(201);
     app.post(&app.ours.operator, PROVIDERS, described(&json!({}))).await.problem(409, "conflict");
     app.post(&app.ours.user, PROVIDERS, described(&json!({}))).await.problem(403, "forbidden");
@@ -242,6 +251,11 @@ async fn the_configurations_providers_are_changed_there() {
     let users = "select count(*) from users u join tenants t on t.id = u.tenant_id
                  where t.slug = 'ours' and u.email = 'mallory@example.org' and u.role = 'user'";
     assert_eq!(app.count(users).await, 1);
+    // Nobody in a tenant could have set it up: it goes on to speak for those whom people have raised.
+    for more in ["role = 'admin'", "role = 'owner'", "platform_admin = true"] {
+        app.execute(&format!("update users set {more} where email = 'mallory@example.org'")).await;
+        expect_in(&sign_in_behind(&app, &Browser::new()).await);
+    }
 }
 
 #[tokio::test]

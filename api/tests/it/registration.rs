@@ -2,7 +2,10 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use streamspace_common::{Actor, Config, PLATFORM, config::Registration};
+use streamspace_common::{
+    Actor, Config, PLATFORM,
+    config::{Registration, oidc::OidcProviders},
+};
 use streamspace_domain::{
     identity::Tier,
     registration::{self, NewInvitation},
@@ -112,6 +115,32 @@ async fn whoever_registers_is_the_owner_and_in() {
     login(&app, json!({ "email": "ann@acme.test", "password": PASSWORD }))
         .await
         .problem(422, "tenant-required");
+}
+
+/// Else their people would be a stranger's, before the tenant is made and after it was deleted.
+#[tokio::test]
+async fn slugs_that_the_configurations_providers_sign_in_to_are_not_for_strangers() {
+    let mut config: Config = cheap();
+    config.tenants.registration = Registration::Open;
+    let provider = |name: &str, whose: Value| {
+        let mut provider = json!({
+            "name": name, "provider_url": "https://id.example", "client_id": "c", "client_secret": "s",
+        });
+        provider.as_object_mut().unwrap().extend(whose.as_object().unwrap().clone());
+        provider
+    };
+    let providers = json!([
+        provider("one", json!({ "tenant": "acme-co" })),
+        provider("many", json!({ "tenant_claim": "hd", "tenants": { "globex.example": "globex" } })),
+    ]);
+    config.auth.oidc = OidcProviders(serde_json::from_value(providers).unwrap());
+    let app = App::start_with(config).await;
+    let before = tenants(&app).await;
+    let taken = register(&app, &acme()).await.problem(409, "conflict").json();
+    assert_eq!(taken["detail"], "the slug \"acme-co\" is taken");
+    register(&app, &and(acme(), "slug", "globex")).await.problem(409, "conflict");
+    assert_eq!(tenants(&app).await, before);
+    register(&app, &and(acme(), "slug", "initech")).await.expect(201);
 }
 
 #[tokio::test]

@@ -287,8 +287,9 @@ impl Delete {
 
 async fn undelete(Named { tenant, settings }: Named) -> Result<()> {
     let config = settings.load()?;
-    operation(&config, async |tx| Ok(tenants::undelete(tx, &tenant).await?)).await?;
-    console::result(format_args!("{tenant} is active"));
+    let tenant = operation(&config, async |tx| Ok(tenants::undelete(tx, &tenant).await?)).await?;
+    let is = if tenant.active { "active" } else { "suspended, as it was before" };
+    console::result(format_args!("{} is {is}", tenant.slug));
     Ok(())
 }
 

@@ -138,6 +138,14 @@ pub fn is_name(text: &str) -> bool {
 pub struct OidcProviders(pub Vec<OidcProvider>);
 
 impl OidcProviders {
+    /// Of all tenants that people are signed in to.
+    pub fn slugs(&self) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .flat_map(|provider| provider.tenant.iter().chain(provider.tenants.values()))
+            .map(String::as_str)
+    }
+
     fn read(text: &str) -> Result<Self, String> {
         let mut json = serde_json::Deserializer::from_str(text);
         let providers: Vec<OidcProvider> =

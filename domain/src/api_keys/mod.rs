@@ -215,7 +215,7 @@ pub async fn delete(tx: &mut Tx, id: ApiKeyId) -> Result<(), Error> {
 }
 
 /// Deletes all keys of somebody who leaves; answers how many.
-pub(crate) async fn delete_of(tx: &mut Tx, user: UserId) -> Result<usize, Error> {
+pub(crate) async fn delete_of(tx: &mut Tx, user: UserId) -> sqlx::Result<usize> {
     let tenant = tx.tenant();
     let gone = store::delete_of(tx.conn().await?, tenant, user).await?;
     for key in &gone {

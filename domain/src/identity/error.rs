@@ -30,8 +30,10 @@ pub enum Error {
     NeedsPlatform,
     #[error("this person is being deleted; cancel the job {0} first")]
     BeingDeleted(JobId),
-    /// They were there when the deletion was asked for.
-    #[error("whoever was to get what this person owns is no more or is disabled; delete again with another")]
+    /// They could when the deletion was asked for.
+    #[error(
+        "whoever was to get what this person owns is no more, is disabled or a viewer; delete again with another"
+    )]
     NoHeir,
     #[error("this tenant is to be deleted; undelete it first")]
     ToBeDeleted,

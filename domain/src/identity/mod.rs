@@ -6,6 +6,7 @@ mod model;
 mod people;
 mod people_store;
 pub mod permissions;
+mod reclaim;
 mod removal;
 mod removal_store;
 mod rights;
@@ -23,6 +24,7 @@ pub(crate) use self::model::check_email;
 pub(crate) use self::people::{
     free_username, insert_user, may_manage, of_sign_in, person, person_named, unlock, verify_email, waiting,
 };
+pub(crate) use self::removal::may_decide_deletion;
 pub use self::{
     error::Error,
     model::{ChangeTenant, ChangeUser, NewOwner, NewTenant, NewUser, Tenant, Tier, User, UserFilter},

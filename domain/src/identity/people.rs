@@ -11,7 +11,7 @@ use streamspace_queue::Tx;
 use super::{
     ChangeUser, Error, NewUser, Permission, Require, Tenant, User, UserFilter, model,
     people_store::{self as store, Insert},
-    removal, store as tenant_store,
+    reclaim, removal, store as tenant_store,
 };
 use crate::{
     audit::{self, Entry},
@@ -97,9 +97,10 @@ pub(crate) async fn waiting(tx: &mut Tx, email: &str) -> Result<Option<User>, Er
     Ok(store::waiting(tx.conn().await?, tenant, email).await?)
 }
 
-/// Somebody has shown that the address is theirs.
+/// Somebody has shown that the address is theirs, and with it the account.
 pub(crate) async fn verify_email(tx: &mut Tx, user: &User) -> Result<(), Error> {
     store::set_email_proven(tx.conn().await?, user.tenant, user.id).await?;
+    reclaim::from_strangers(tx, user).await?;
     if user.email_verified {
         return Ok(()); // a provider has said so before
     }

@@ -75,9 +75,13 @@ fn check_heir(leaving: UserId, heir: Option<&User>) -> Result<(), Error> {
         None => refuse("there is no such person in this tenant"),
         Some(heir) if heir.id == leaving => refuse("is the person who is to be deleted"),
         Some(heir) if !heir.active => refuse("is disabled"),
-        Some(heir) if heir.role < Role::User => refuse("is a viewer, who owns nothing"),
+        Some(heir) if !may_own(heir.role) => refuse("is a viewer, who owns nothing"),
         Some(_) => Ok(()),
     }
+}
+
+fn may_own(role: Role) -> bool {
+    role >= Role::User
 }
 
 /// Lets somebody in again who was to be deleted. Needs their row's lock.
@@ -95,6 +99,17 @@ async fn job_of(tx: &mut Tx, job: JobId) -> Result<Option<JobRow>, Error> {
     Ok(inspect::get(tx.conn().await?, Scope::Tenant(tenant), job).await?)
 }
 
+/// Whether whoever acts may stop, repeat or forget the job of somebody's deletion: who could ask for it.
+/// Of somebody who is gone nothing is left to decide.
+pub(crate) async fn may_decide_deletion(tx: &mut Tx, job: &JobRow) -> Result<(), Error> {
+    let Some(leaving) = DeleteUser::user_of(&job.args) else { return Ok(()) };
+    match people::by_id(tx.conn().await?, job.tenant, leaving).await {
+        Ok(person) => may_change(tx.actor(), &person),
+        Err(Error::NoUser) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Who is still to be deleted by this job, and with the rights that they had. Nobody whom somebody has
 /// let in again, or whom a later job is to delete. Their row is locked until the commit.
 pub(super) async fn leaving(tx: &mut Tx, job: JobId, user: UserId) -> Result<Option<Role>, Error> {
@@ -102,12 +117,12 @@ pub(super) async fn leaving(tx: &mut Tx, job: JobId, user: UserId) -> Result<Opt
     Ok(store::leaving(tx.conn().await?, tenant, user, job).await?)
 }
 
-/// Whoever inherits: they may still, and stay until the commit.
+/// Whoever inherits: they may still, and stay so until the commit.
 pub(super) async fn heir(tx: &mut Tx, estate: Estate) -> Result<Option<(UserId, Role)>, Error> {
     let Estate::TransferTo(heir) = estate else { return Ok(None) };
     let tenant = tx.tenant();
-    let role = store::hold(tx.conn().await?, tenant, heir).await?.ok_or(Error::NoHeir)?;
-    Ok(Some((heir, role)))
+    let role = store::hold(tx.conn().await?, tenant, heir).await?.filter(|role| may_own(*role));
+    Ok(Some((heir, role.ok_or(Error::NoHeir)?)))
 }
 
 /// The last of them: their row, with what hangs on it.

@@ -85,7 +85,7 @@ pub async fn delete(tx: &mut Tx, slug: &str, now: bool) -> Result<(Tenant, Times
     Ok((after, at, job))
 }
 
-/// Brings a tenant back that is to be deleted. Its job finds nothing to do.
+/// Brings a tenant back that is to be deleted, as it was before. Its job finds nothing to do.
 pub async fn undelete(tx: &mut Tx, slug: &str) -> Result<Tenant, Error> {
     let before = lock(tx, slug).await?;
     if before.delete_at.is_none() {

@@ -79,14 +79,16 @@ pub(super) async fn set_tier(conn: &mut PgConnection, tenant: TenantId, tier: Ti
     Ok(row.into_tenant())
 }
 
-/// Suspends it too. A time that was set before stays if it is sooner.
+/// Suspends it too, and remembers whether it was. A time that was set before stays if it is sooner.
 pub(super) async fn set_delete_at(
     conn: &mut PgConnection,
     tenant: TenantId,
     wait: Duration,
 ) -> sqlx::Result<Tenant> {
     let row = change_tenant!(
-        "active = false, delete_at = least(delete_at, queue.now() + make_interval(secs => $2)) where id = $1",
+        "active = false, suspended_before = case when delete_at is null then not active else suspended_before end,
+             delete_at = least(delete_at, queue.now() + make_interval(secs => $2))
+         where id = $1",
         tenant.0,
         wait.as_secs_f64(),
     )
@@ -95,12 +97,15 @@ pub(super) async fn set_delete_at(
     Ok(row.into_tenant())
 }
 
-/// Unless it has begun.
+/// Unless it has begun. Whoever was suspended before is so again.
 pub(super) async fn undelete(conn: &mut PgConnection, tenant: TenantId) -> sqlx::Result<Option<Tenant>> {
-    let row =
-        change_tenant!("active = true, delete_at = null where id = $1 and deleting_since is null", tenant.0)
-            .fetch_optional(conn)
-            .await?;
+    let row = change_tenant!(
+        "active = not suspended_before, suspended_before = false, delete_at = null
+         where id = $1 and deleting_since is null",
+        tenant.0,
+    )
+    .fetch_optional(conn)
+    .await?;
     Ok(row.map(TenantRow::into_tenant))
 }
 

@@ -1,7 +1,7 @@
 use streamspace_common::{Classified, ErrorKind};
 use streamspace_queue::{EnqueueError, control::ControlError, schedule::ScheduleError};
 
-use crate::identity::Forbidden;
+use crate::identity::{self, Forbidden};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -25,6 +25,9 @@ pub enum Error {
     Enqueue(#[from] EnqueueError),
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
+    /// What a job is about is not whoever asks' to decide.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
     #[error("database")]
     Db(#[from] sqlx::Error),
 }
@@ -60,6 +63,7 @@ impl Classified for Error {
             Self::Schedule(error) => error.kind(),
             Self::Enqueue(error) => error.kind(),
             Self::Forbidden(error) => error.kind(),
+            Self::Identity(error) => error.kind(),
             Self::Db(error) => error.kind(),
         }
     }

@@ -5,6 +5,7 @@
 //! change it for everyone, a tenant's roles for the tenant's jobs.
 
 mod error;
+mod guards;
 #[expect(clippy::module_inception, reason = "a kind's name is its path, and this slice is called jobs")]
 pub mod jobs;
 mod operations;

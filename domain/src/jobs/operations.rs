@@ -9,7 +9,7 @@ use streamspace_queue::{
     inspect::{self, Filter, JobRow, Page, Stats, Waiting},
 };
 
-use super::{Error, jobs, scope};
+use super::{Error, guards, jobs, scope};
 use crate::{
     audit::{self, Entry},
     identity::{Permission, Require},
@@ -84,9 +84,10 @@ pub struct Changed {
 }
 
 /// Cancels or retries all jobs that a filter matches: the first few hundred at once, the others by a
-/// job of their own, which paces itself.
+/// job of their own, which paces itself. Kinds with a right of their own are left alone by whoever lacks it.
 pub async fn change_matching(tx: &mut Tx, change: Change, filter: &Filter) -> Result<Changed, Error> {
     tx.require(Permission::JobsManage)?;
+    let filter = &Filter { without_kinds: guards::left_alone(tx.actor()), ..filter.clone() };
     let Some(narrowed) = change.narrow(filter) else {
         return Ok(Changed { changed: 0, job: None });
     };
@@ -114,6 +115,7 @@ async fn get_for_change(tx: &mut Tx, id: JobId, permission: Permission) -> Resul
     let actor = tx.actor().clone();
     let job = get(tx.conn().await?, &actor, id).await?;
     tx.require(permission)?;
+    guards::require(tx, &job).await?;
     Ok(job)
 }
 

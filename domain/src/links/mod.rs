@@ -151,13 +151,14 @@ impl Links {
     }
 
     /// Shows that an address is its person's.
-    pub async fn verify_email(&self, request: &Request, token: &str) -> Result<(), Error> {
+    pub async fn verify_email(&self, request: &Request, token: &str) -> Result<UserId, Error> {
         let (hash, found) = self.find(token, Purpose::Email).await?;
         let user = self.person(&found).await?;
         let mut tx = self.sign_ins.begin_as(&user, request.clone());
         take(&mut tx, &user, &hash, Purpose::Email).await?;
         identity::verify_email(&mut tx, &user).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(user.id)
     }
 
     /// Everything but the commit. The password is hashed while no connection is held, and for nobody whose

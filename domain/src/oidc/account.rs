@@ -5,6 +5,11 @@
 //! address into a profile somewhere would be whoever has it here. Those who have more to lose (admins,
 //! owners, platform administrators, whoever has a second factor) are asked themselves in any case: a
 //! provider is set up by an admin, and nobody becomes by it what they could not become otherwise.
+//!
+//! People rise. So whoever is an admin, an owner or a platform administrator by now comes in through what
+//! they have linked themselves, or through a provider that nobody below them could have set up: at every
+//! sign-in that is asked anew. Who links is asked for how they came in: a sign-in through a provider shows
+//! no more than the provider has said, and neither proves an identity nor makes it the person's own.
 
 use serde_json::json;
 use streamspace_common::{Role, UserId};
@@ -14,7 +19,7 @@ use super::{
     Claims, Error, Untrue,
     mapping::{Given, given},
     model::{Provider, Settings},
-    store::{self, Identity},
+    store::{self, Identity, NewIdentity},
 };
 use crate::{
     audit::{self, Entry},
@@ -24,14 +29,22 @@ use crate::{
 
 const LONGEST_NAME: usize = 200;
 
+/// Whoever links an identity to the account that they are in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Linking {
+    pub user: UserId,
+    /// They came in by something of their own, such as a password, and through no provider.
+    pub in_person: bool,
+}
+
 /// The account, linked and made if need be, with what groups give. The transaction is the
 /// installation's, in the tenant.
 pub(super) async fn of(
     tx: &mut Tx,
     provider: &Provider,
     claims: &Claims,
-    linking: Option<UserId>,
-) -> Result<UserId, Error> {
+    linking: Option<Linking>,
+) -> Result<Identity, Error> {
     let settings = &provider.settings;
     let subject = claims.subject().ok_or(Untrue::Subject)?;
     // Unknown is not none: nobody loses a role because a provider does not tell.
@@ -49,35 +62,60 @@ pub(super) async fn of(
     if !person.active {
         return Err(Error::Disabled);
     }
-    check(tx, settings, claims, &identity, &person, linking).await?;
+    check(tx, provider, claims, &identity, &person, linking).await?;
     give_role(tx, &person, &given).await?;
     give_teams(tx, &identity, &given).await?;
-    Ok(identity.user)
+    Ok(identity)
 }
 
 /// Whether it is the account of whoever comes. One that was made for an address that nobody vouched for
 /// is until somebody proves by mail that the address is theirs: that may be somebody else.
 async fn check(
     tx: &mut Tx,
-    settings: &Settings,
+    provider: &Provider,
     claims: &Claims,
     identity: &Identity,
     person: &User,
-    linking: Option<UserId>,
+    linking: Option<Linking>,
 ) -> Result<(), Error> {
-    if linking.is_some_and(|user| user != identity.user) {
-        return Err(Error::LinkedToAnother);
+    let settings = &provider.settings;
+    let link_required = || Error::LinkRequired { provider: settings.name.clone() };
+    let tenant = tx.tenant();
+    match linking {
+        Some(linking) if linking.user != identity.user => return Err(Error::LinkedToAnother),
+        Some(linking) if linking.in_person && !identity.linked_by_person => {
+            store::set_linked(tx.conn().await?, tenant, identity.id).await?;
+            return record_link(tx, settings, claims, identity.user, "sign_in").await;
+        }
+        _ => {}
+    }
+    if identity.linked_by_person {
+        return Ok(());
+    }
+    if !may_speak_for(provider, person) {
+        return Err(link_required());
     }
     if identity.proven {
         return Ok(());
     }
     let address = claims.text(&settings.email_claim).unwrap_or_default();
-    let is_theirs = address.eq_ignore_ascii_case(&person.email) && vouches(settings, claims);
-    if linking.is_some() || is_theirs {
-        let tenant = tx.tenant();
+    if is_the_address(address, person) && vouches(settings, claims) && !person.mfa_enabled {
         return Ok(store::set_proven(tx.conn().await?, tenant, identity.id).await?);
     }
-    if person.email_verified { Err(Error::LinkRequired { provider: settings.name.clone() }) } else { Ok(()) }
+    if person.email_verified { Err(link_required()) } else { Ok(()) }
+}
+
+/// Whether a provider's word is enough for what somebody is by now. Of those above its maker it is not:
+/// an admin would become an owner by it. What makes admins only owners set up and change, what stands in
+/// the configuration only the operator.
+fn may_speak_for(provider: &Provider, person: &User) -> bool {
+    let (the_operators, an_owners) = (provider.id.is_none(), provider.settings.highest_role() >= Role::Admin);
+    the_operators || (!person.platform_admin && (person.role < Role::Admin || an_owners))
+}
+
+/// The database folds more letters than mail servers do: what only looks like an address is another's.
+fn is_the_address(address: &str, person: &User) -> bool {
+    address.eq_ignore_ascii_case(&person.email)
 }
 
 /// The first time that this identity comes.
@@ -87,30 +125,58 @@ async fn link(
     claims: &Claims,
     given: &Given,
     subject: &str,
-    linking: Option<UserId>,
+    linking: Option<Linking>,
 ) -> Result<Identity, Error> {
     let tenant = tx.tenant();
     let (user, by) = match linking {
-        Some(user) => (user, "sign_in"),
+        Some(linking) if linking.in_person => (linking.user, "sign_in"),
+        Some(linking) => (linking.user, "provider"),
         None => {
             let email = claims.text(&settings.email_claim).ok_or(Error::NoEmail)?;
             match identity::person_named(tx.conn().await?, tenant, email).await? {
                 None => (create(tx, settings, claims, given, email).await?, "creation"),
                 Some(person) if !person.active => return Err(Error::Disabled),
-                Some(person) if vouches(settings, claims) && may_be_linked(&person) => (person.id, "email"),
+                Some(person)
+                    if vouches(settings, claims)
+                        && is_the_address(email, &person)
+                        && may_be_linked(&person) =>
+                {
+                    (person.id, "email")
+                }
                 Some(_) => return Err(Error::LinkRequired { provider: settings.name.clone() }),
             }
         }
     };
     let conn = tx.conn().await?;
-    let proven = by != "creation" || vouches(settings, claims);
-    let identity =
-        store::insert_identity(conn, tenant, user, &settings.provider_url, subject, proven).await?;
-    let linked = Entry::new("users.link_identity", "user", user).after(json!({
-        "provider": settings.name, "issuer": settings.provider_url, "subject": subject, "by": by,
-    }));
-    audit::record(tx, linked).await?;
+    let proven = match by {
+        "creation" => vouches(settings, claims),
+        // Through an identity that is not proven whoever comes proves no other.
+        "provider" => !store::has_unproven(conn, tenant, user).await?,
+        _ => true,
+    };
+    let new = NewIdentity {
+        user,
+        issuer: &settings.provider_url,
+        subject,
+        proven,
+        linked_by_person: by == "sign_in",
+    };
+    let identity = store::insert_identity(conn, tenant, new).await?;
+    record_link(tx, settings, claims, user, by).await?;
     Ok(identity)
+}
+
+async fn record_link(
+    tx: &mut Tx,
+    settings: &Settings,
+    claims: &Claims,
+    user: UserId,
+    by: &str,
+) -> Result<(), Error> {
+    let linked = Entry::new("users.link_identity", "user", user).after(json!({
+        "provider": settings.name, "issuer": settings.provider_url, "subject": claims.subject(), "by": by,
+    }));
+    Ok(audit::record(tx, linked).await?)
 }
 
 /// Whether the provider says that the address is this person's. It says so of the standard's claim, and

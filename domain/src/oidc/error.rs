@@ -38,7 +38,7 @@ pub enum Untrue {
     AccessToken,
     #[error("the ID token names nobody")]
     Subject,
-    #[error("its user information is about somebody else")]
+    #[error("its user information is about somebody else, or does not say about whom")]
     OtherSubject,
 }
 
@@ -87,10 +87,11 @@ pub enum Error {
     NoEmail,
     #[error("you are in more groups than the identity provider tells; it should tell those that matter here")]
     ManyGroups,
-    /// There is an account with this address, and nobody vouches that it is the same person's.
+    /// There is an account with this address, and nobody vouches that it is the same person's; or there is
+    /// one whose person has more to lose by now than the provider's word may open.
     #[error(
-        "there is an account with your e-mail address; sign in to it as before, then link it: \
-         open /api/v1/auth/oidc/{provider}/login?link=true in the same browser"
+        "there is an account of yours that this identity does not open yet; sign in to it with its password, \
+         then link it: open /api/v1/auth/oidc/{provider}/login?link=true in the same browser"
     )]
     LinkRequired { provider: String },
     #[error("linking takes a sign-in in this browser that is no older than ten minutes")]

@@ -20,7 +20,7 @@ mod trip;
 use std::sync::Arc;
 
 use sqlx::PgConnection;
-use streamspace_common::{Config, MasterKeys};
+use streamspace_common::{Config, MasterKeys, TenantId, UserId};
 use streamspace_queue::Queue;
 
 pub use self::{
@@ -93,4 +93,13 @@ impl Oidc {
 /// Forgets browsers that did not come back; answers whether there may be more.
 pub(crate) async fn prune(conn: &mut PgConnection, most: i64) -> sqlx::Result<bool> {
     Ok(store::prune(conn, most).await? >= most.unsigned_abs())
+}
+
+/// Forgets who somebody is said to be that nobody has proven; answers how many identities there were.
+pub(crate) async fn forget_unproven(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    user: UserId,
+) -> sqlx::Result<u64> {
+    store::delete_unproven(conn, tenant, user).await
 }

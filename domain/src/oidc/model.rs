@@ -107,7 +107,7 @@ impl Settings {
         add(!is_text(&self.client_id, LONGEST_ID), "/clientId", "has 1 to 500 characters");
         let back = self.redirect_uri.as_ref();
         add(
-            back.is_some_and(|uri| !self.leads_back(uri)),
+            back.is_some_and(|uri| !self.is_callback(uri)),
             "/redirectUri",
             "leads not to https://…/auth/oidc/{name}/callback",
         );
@@ -142,7 +142,10 @@ impl Settings {
         faults
     }
 
-    fn leads_back(&self, uri: &str) -> bool {
+    /// Whether an address is that of this provider's callback, on whatever host: an installation may be
+    /// reached by more names than its public URL has. A browser that is sent elsewhere has its cookie
+    /// here, and who has the code alone can't redeem it.
+    fn is_callback(&self, uri: &str) -> bool {
         let callback = format!("/auth/oidc/{}/callback", self.name);
         uri.len() <= LONGEST_URL
             && Url::parse(uri).is_ok_and(|url| {
@@ -255,7 +258,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn whoever_comes_back_comes_back_to_us() {
+    fn whoever_comes_back_comes_to_this_providers_callback() {
         let with = |uri: &str| pointers(&Settings { redirect_uri: Some(uri.to_owned()), ..settings() });
         for good in [
             "https://s.example/api/v1/auth/oidc/acme/callback",

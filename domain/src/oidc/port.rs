@@ -1,6 +1,6 @@
 //! Identity providers, as this slice needs them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use streamspace_common::{Secret, jws::Jwk};
@@ -27,12 +27,15 @@ pub trait IdentityProviders: fmt::Debug + Send + Sync {
         grant: &'a Grant<'a>,
     ) -> BoxFuture<'a, Result<Tokens, Unanswered>>;
 
-    /// What the provider says of the person of an access token, where it answers such questions.
+    /// What the provider says of the person of an access token; `None` where it answers no such questions.
     fn user_info<'a>(
         &'a self,
         provider: &'a Discovery,
         access_token: &'a Secret<String>,
-    ) -> BoxFuture<'a, Result<Claims, Unanswered>>;
+    ) -> BoxFuture<'a, Result<Option<Claims>, Unanswered>>;
+
+    /// How long all the calls of one sign-in may take together: a browser waits meanwhile.
+    fn patience(&self) -> Duration;
 }
 
 /// How old the keys may be.

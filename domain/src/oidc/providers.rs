@@ -129,6 +129,7 @@ impl Oidc {
         tx.require(Permission::IdentityProvidersManage)?;
         let tenant = tx.tenant();
         let before = store::lock(tx.conn().await?, tenant, id).await?;
+        identity::may_manage(tx.actor(), before.settings.highest_role())?;
         store::delete(tx.conn().await?, tenant, id).await?;
         let deleted =
             Entry::new("identity_providers.delete", "identity_provider", id).before(shown(&before.settings));

@@ -13,7 +13,8 @@ use tracing::warn;
 use url::Url;
 
 use super::{
-    Claims, Discovery, Error, Oidc, Untrue, account,
+    Claims, Discovery, Error, Oidc, Unanswered, Untrue,
+    account::{self, Linking},
     discovery::Login,
     id_token::{self, Expected},
     model::{ClientSecret, Provider, Whose},
@@ -138,14 +139,21 @@ impl Oidc {
         arrival: Arrival<'_>,
         client: &Client,
     ) -> Result<Arrived, Error> {
-        let claims = self.ask(provider, trip, arrival).await?;
+        // One end for all the calls: the request that waits for them has one too, and what comes after it
+        // is told to nobody.
+        let patience = self.0.port.patience();
+        let asked = tokio::time::timeout(patience, self.ask(provider, trip, arrival)).await;
+        let claims = asked.unwrap_or_else(|_| {
+            Err(Unanswered::Unreachable(format!("no answer within {patience:?}")).into())
+        })?;
         let tenant = self.tenant(provider, &claims).await?;
         let linking = match noted.linking {
             Some((of, sign_in)) => Some(self.who_links(&tenant, of, sign_in).await?),
             None => None,
         };
         let mut tx = self.0.queue.begin(Actor::system(tenant.id), request.clone());
-        let user = account::of(&mut tx, provider, &claims, linking).await?;
+        let identity = account::of(&mut tx, provider, &claims, linking).await?;
+        let user = identity.user;
         tx.commit().await?;
         if linking.is_some() {
             return Ok(Arrived { user, welcome: None, return_to: noted.return_to.clone() });
@@ -153,8 +161,14 @@ impl Oidc {
         let mut conn = self.0.queue.read().await?;
         let (person, tenant) = identity::of_sign_in(&mut conn, tenant.id, user).await?;
         drop(conn);
+        let of = tenant.id;
         let mut tx = self.0.sign_ins.begin_as(&person, request.clone());
         let admitted = self.0.sign_ins.admit(&mut tx, person, tenant, Method::Oidc, client).await?;
+        // The person is locked by now. Whoever has shown meanwhile that the account is theirs has taken the
+        // identity from it.
+        if !store::is_there(tx.conn().await?, of, identity.id).await? {
+            return Err(Error::LinkRequired { provider: provider.settings.name.clone() });
+        }
         tx.commit().await?;
         let welcome = self.0.sign_ins.welcome(admitted).await?;
         Ok(Arrived { user, welcome: Some(welcome), return_to: noted.return_to.clone() })
@@ -194,8 +208,11 @@ impl Oidc {
         if provider.has_all(&claims) {
             return Ok(claims);
         }
-        let info = self.0.port.user_info(&document, &tokens.access_token).await?;
-        if info.has("sub") && info.subject() != claims.subject() {
+        let Some(info) = self.0.port.user_info(&document, &tokens.access_token).await? else {
+            return Ok(claims);
+        };
+        // OpenID Connect Core, 5.3.2.
+        if info.subject().is_none() || info.subject() != claims.subject() {
             return Err(Untrue::OtherSubject.into());
         }
         Ok(claims.completed_by(info))
@@ -268,13 +285,14 @@ impl Oidc {
         }
     }
 
-    async fn who_links(&self, tenant: &Tenant, of: TenantId, sign_in: SignInId) -> Result<UserId, Error> {
+    async fn who_links(&self, tenant: &Tenant, of: TenantId, sign_in: SignInId) -> Result<Linking, Error> {
         if of != tenant.id {
             return Err(Error::NoTenant);
         }
         let mut conn = self.0.queue.read().await?;
-        let user = sign_in::whose(&mut conn, of, sign_in, FRESH + LIFETIME).await?;
-        user.ok_or(Error::NotFresh)
+        let found = sign_in::whose(&mut conn, of, sign_in, FRESH + LIFETIME).await?;
+        let (user, method) = found.ok_or(Error::NotFresh)?;
+        Ok(Linking { user, in_person: method != Method::Oidc })
     }
 
     /// Into the audit of the tenant where there is one, and where the fault is the provider's also into

@@ -276,6 +276,8 @@ pub(super) struct Identity {
     pub user: UserId,
     /// That it is the account's owner's is more than their word.
     pub proven: bool,
+    /// They came in without a provider, and linked it.
+    pub linked_by_person: bool,
 }
 
 /// Whose it is; that it is used is noted. Locked until the commit, so that two sign-ins of one person
@@ -290,7 +292,7 @@ pub(super) async fn identity(
         Identity,
         r#"update oidc_identities set last_used_at = now()
            where tenant_id = $1 and issuer = $2 and subject = $3
-           returning id as "id: OidcIdentityId", user_id as "user: UserId", proven"#,
+           returning id as "id: OidcIdentityId", user_id as "user: UserId", proven, linked_by_person"#,
         tenant.0,
         issuer,
         subject,
@@ -299,23 +301,31 @@ pub(super) async fn identity(
     .await
 }
 
+pub(super) struct NewIdentity<'a> {
+    pub user: UserId,
+    pub issuer: &'a str,
+    pub subject: &'a str,
+    pub proven: bool,
+    pub linked_by_person: bool,
+}
+
 pub(super) async fn insert_identity(
     conn: &mut PgConnection,
     tenant: TenantId,
-    user: UserId,
-    issuer: &str,
-    subject: &str,
-    proven: bool,
+    new: NewIdentity<'_>,
 ) -> Result<Identity, Error> {
+    let NewIdentity { user, issuer, subject, proven, linked_by_person } = new;
     let id = OidcIdentityId::new();
     sqlx::query!(
-        "insert into oidc_identities (id, tenant_id, user_id, issuer, subject, proven) values ($1, $2, $3, $4, $5, $6)",
+        "insert into oidc_identities (id, tenant_id, user_id, issuer, subject, proven, linked_by_person)
+         values ($1, $2, $3, $4, $5, $6, $7)",
         id.0,
         tenant.0,
         user.0,
         issuer,
         subject,
         proven,
+        linked_by_person,
     )
     .execute(conn)
     .await
@@ -323,7 +333,7 @@ pub(super) async fn insert_identity(
         Some("oidc_identities_subject") => Error::Again,
         _ => Error::Db(error),
     })?;
-    Ok(Identity { id, user, proven })
+    Ok(Identity { id, user, proven, linked_by_person })
 }
 
 pub(super) async fn set_proven(
@@ -335,6 +345,67 @@ pub(super) async fn set_proven(
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// The person has linked it, and so has proven it.
+pub(super) async fn set_linked(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: OidcIdentityId,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update oidc_identities set proven = true, linked_by_person = true where tenant_id = $1 and id = $2",
+        tenant.0,
+        id.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn has_unproven(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    user: UserId,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from oidc_identities
+                          where tenant_id = $1 and user_id = $2 and not proven) as "has!""#,
+        tenant.0,
+        user.0,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+pub(super) async fn is_there(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: OidcIdentityId,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from oidc_identities where tenant_id = $1 and id = $2) as "is!""#,
+        tenant.0,
+        id.0,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Answers how many there were.
+pub(super) async fn delete_unproven(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    user: UserId,
+) -> sqlx::Result<u64> {
+    let gone = sqlx::query!(
+        "delete from oidc_identities where tenant_id = $1 and user_id = $2 and not proven",
+        tenant.0,
+        user.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(gone.rows_affected())
 }
 
 /// The teams in which the identity's groups have made the person a member, who still is.

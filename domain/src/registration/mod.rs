@@ -6,7 +6,7 @@
 mod error;
 mod store;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -34,6 +34,9 @@ pub struct Registrations {
     tier: Tier,
     /// Of the first key.
     hourly_limit: u32,
+    /// Slugs that the configuration's identity providers sign people in to. Whoever took one before its
+    /// tenant is made, or after it was deleted, would get that tenant's people.
+    reserved: BTreeSet<String>,
 }
 
 /// A tenant and its owner, as somebody wants them.
@@ -67,6 +70,7 @@ impl Registrations {
             door: config.tenants.registration,
             tier: config.tenants.default_tier.into(),
             hourly_limit: config.limits.api_key_per_hour,
+            reserved: config.auth.oidc.slugs().map(str::to_owned).collect(),
         }
     }
 
@@ -99,6 +103,9 @@ impl Registrations {
             },
         };
         let (tenant, owner) = identity::create_tenant(&mut tx, tenant).await?;
+        if self.reserved.contains(&tenant.slug) {
+            return Err(identity::Error::SlugTaken(tenant.slug).into());
+        }
         links::ask_to_verify(&mut tx, &owner).await.map_err(identity::Error::from)?;
         if let Some(invited) = invited {
             record_taken(&mut tx, invited.id, &tenant).await?;

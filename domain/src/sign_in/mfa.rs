@@ -95,6 +95,11 @@ fn person(tx: &Tx) -> Result<(TenantId, UserId), Error> {
     Ok((tx.tenant(), tx.actor().user.ok_or(Error::NotFound)?))
 }
 
+/// Takes away whatever there is of a second factor; the caller tells the audit.
+pub(crate) async fn forget(tx: &mut Tx, tenant: TenantId, user: UserId) -> sqlx::Result<()> {
+    store::disable(tx.conn().await?, tenant, user).await
+}
+
 /// Takes a second factor away that its owner has lost; the caller has asked for the right.
 pub(crate) async fn remove(tx: &mut Tx, tenant: TenantId, user: UserId) -> Result<(), sqlx::Error> {
     store::disable(tx.conn().await?, tenant, user).await?;

@@ -343,13 +343,13 @@ pub async fn end(tx: &mut Tx, id: SignInId) -> Result<(), Error> {
     Ok(audit::record(tx, Entry::new("sign_ins.end", "sign_in", id)).await?)
 }
 
-/// Whose a browser's sign-in is that began so recently.
+/// Whose a browser's sign-in is that began so recently, and how.
 pub(crate) async fn whose(
     conn: &mut PgConnection,
     tenant: TenantId,
     id: SignInId,
     within: Duration,
-) -> sqlx::Result<Option<UserId>> {
+) -> sqlx::Result<Option<(UserId, Method)>> {
     store::whose(conn, tenant, id, within).await
 }
 

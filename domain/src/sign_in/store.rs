@@ -284,21 +284,22 @@ pub(super) async fn list(
         .collect())
 }
 
-/// Whose a browser's is that began so recently.
+/// Whose a browser's is that began so recently, and how.
 pub(super) async fn whose(
     conn: &mut PgConnection,
     tenant: TenantId,
     id: SignInId,
     within: Duration,
-) -> sqlx::Result<Option<UserId>> {
-    sqlx::query_scalar!(
-        r#"select user_id as "user: UserId" from sign_ins
+) -> sqlx::Result<Option<(UserId, Method)>> {
+    sqlx::query!(
+        r#"select user_id as "user: UserId", method from sign_ins
            where tenant_id = $1 and id = $2 and kind = 'browser' and expires_at > queue.now()
              and created_at > queue.now() - make_interval(secs => $3)"#,
         tenant.0,
         id.0,
         within.as_secs_f64(),
     )
+    .map(|row| (row.user, Method::parse(&row.method)))
     .fetch_optional(conn)
     .await
 }

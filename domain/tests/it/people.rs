@@ -6,11 +6,11 @@ use streamspace_domain::{
     Ports,
     api_keys::{self, NewApiKey, Owner, Scopes},
     identity::{self, ChangeUser, Error, Estate},
-    jobs::{self, schedules},
+    jobs::{self, Change, Changed, Filter, jobs as kinds, schedules},
     teams::{self, NewTeam, TeamRole, Whom},
 };
 use streamspace_queue::{
-    State,
+    self as queue, State,
     inspect::JobRow,
     schedule::{CatchUp, Overlap, SaveSchedule},
 };
@@ -292,6 +292,74 @@ async fn an_heir_who_is_out_meanwhile_inherits_nothing() {
         house.ask(&house.owner, &house.ada, Estate::TransferTo(id(&house.eve))).await.expect("accepted");
     assert_eq!(house.run(again).await.state, State::Succeeded);
     assert_eq!(house.members(team).await, json!([{ "user_id": id(&house.eve), "role": "owner" }]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_heir_who_is_a_viewer_meanwhile_inherits_nothing() {
+    let house = House::new().await;
+    house.team(&[]).await;
+    let job =
+        house.ask(&house.owner, &house.ada, Estate::TransferTo(id(&house.bob))).await.expect("accepted");
+    let demote = ChangeUser { role: Some(Role::Viewer), ..ChangeUser::default() };
+    house.change(&house.bob, demote).await.expect("demoted");
+    let job = house.run(job).await;
+    assert_eq!((job.state, job.attempt), (State::Failed, 1));
+    assert!(job.errors[0].message.contains("a viewer; delete again with another"), "{:?}", job.errors);
+    assert!(house.is_there(&house.ada).await);
+}
+
+/// Operators look after jobs, and not after people.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_delete_somebody_neither_stops_it_nor_begins_it_again() {
+    let house = House::new().await;
+    let (operator, admin) = (&house.bob, house.bed.person(house.bed.tenant, Role::Admin).await);
+    let forbidden = |done: Result<(), jobs::Error>| {
+        assert_eq!(done.expect_err("refused").kind(), ErrorKind::Forbidden);
+    };
+    let matching = async |who: &Actor, change: Change| {
+        let mut tx = house.bed.tx(who);
+        let changed = jobs::change_matching(&mut tx, change, &Filter::default()).await.expect("changed");
+        tx.commit().await.expect("committed");
+        assert_eq!(changed, Changed { changed: 0, job: None }, "{change:?} {:?}", who.role);
+    };
+    let cancel = async |who: &Actor, job: JobId| {
+        let mut tx = house.bed.tx(who);
+        jobs::cancel(&mut tx, job).await?;
+        Ok(tx.commit().await?)
+    };
+
+    let job = house.ask(&house.owner, &house.ada, Estate::Purge).await.expect("accepted");
+    forbidden(cancel(operator, job).await);
+    // Each is somebody's, so none is one of many.
+    for who in [operator, &admin, &house.owner] {
+        matching(who, Change::Cancel).await;
+    }
+    cancel(&admin, job).await.expect("cancelled");
+
+    forbidden(jobs::retry(&mut house.bed.tx(operator), job).await.map(drop));
+    forbidden(jobs::delete(&mut house.bed.tx(operator), job).await);
+    for who in [operator, &admin, &house.owner] {
+        matching(who, Change::Retry).await;
+        // Nor by the job that goes on with many.
+        let all = kinds::Change { change: Change::Retry, filter: Filter::default(), after: None, changed: 0 };
+        let mut tx = house.bed.tx(who);
+        let going_on = queue::enqueue(&mut tx, all).await.expect("enqueued").id;
+        tx.commit().await.expect("committed");
+        let done = house.run(going_on).await;
+        assert_eq!((done.state, done.result), (State::Succeeded, Some(json!({ "changed": 0 }))));
+    }
+    assert!(house.is_there(&house.ada).await);
+    let mut tx = house.bed.tx(&admin);
+    jobs::retry(&mut tx, job).await.expect("an admin's to begin again");
+    tx.rollback().await.expect("rolled back");
+
+    // Of an owner it is the owners'.
+    let other = house.bed.person(house.bed.tenant, Role::Owner).await;
+    let job = house.ask(&house.owner, &other, Estate::Purge).await.expect("accepted");
+    forbidden(cancel(&admin, job).await);
+    cancel(&house.owner, job).await.expect("cancelled");
+    forbidden(jobs::retry(&mut house.bed.tx(&admin), job).await.map(drop));
+    assert!(house.is_there(&other).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -138,6 +138,23 @@ async fn a_deletion_waits_for_its_time_and_can_be_taken_back_until_it_begins() {
     worker.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_is_taken_back_leaves_a_tenant_as_it_was() {
+    let bed = Bed::new().await;
+    commit!(bed, tx => tenants::suspend(&mut tx, "one")).expect("suspended");
+    // Asked for twice, it was suspended all the same.
+    delete(&bed, false).await;
+    delete(&bed, true).await;
+    let back = commit!(bed, tx => tenants::undelete(&mut tx, "one")).expect("taken back");
+    assert!(!back.active && back.delete_at.is_none(), "why it was suspended still holds");
+    // What was so then is not so for ever.
+    commit!(bed, tx => tenants::resume(&mut tx, "one")).expect("resumed");
+    delete(&bed, false).await;
+    delete(&bed, false).await;
+    let back = commit!(bed, tx => tenants::undelete(&mut tx, "one")).expect("taken back");
+    assert!(back.active && back.delete_at.is_none());
+}
+
 /// What stays when a tenant goes, and why.
 const KEPT: [(&str, &str); 2] = [
     ("audit", "the application's role can only add to it; it goes with its months"),
@@ -188,8 +205,8 @@ const ROWS: &str = "
     insert into oidc_providers (id, tenant_id, name, display_name, enabled, provider_url, client_id, client_secret, scopes,
                                 username_claim, email_claim, groups_claim, group_mapping, default_role)
     values (gen_random_uuid(), '$T', '$M', 'P', true, 'https://p.example', 'c', 'x', '{openid}', '', '', '', '[]', 'user');
-    insert into oidc_identities (id, tenant_id, user_id, issuer, subject, proven)
-    values ('$P', '$T', '$U', 'https://p.example', 's', true);
+    insert into oidc_identities (id, tenant_id, user_id, issuer, subject, proven, linked_by_person)
+    values ('$P', '$T', '$U', 'https://p.example', 's', true, false);
     insert into oidc_memberships (tenant_id, identity_id, team_id, user_id) values ('$T', '$P', '$M', '$U');
     insert into oidc_states (state_hash, browser_hash, provider, provider_url, return_to, tenant_id, sign_in_id, expires_at)
     values (sha256('s$I'), sha256('x'), 'p', 'https://p.example', '/', '$T', '$I', now());

@@ -19,6 +19,9 @@ pub struct Filter {
     /// Any of these; `queued` includes what waits for a concurrency key. None: all.
     pub states: Vec<State>,
     pub kind: Option<String>,
+    /// None of these. Whoever asks knows what they may not touch; that stands in no stored filter.
+    #[serde(skip)]
+    pub without_kinds: Vec<String>,
     pub queue: Option<String>,
     pub parent: Option<JobId>,
     pub schedule: Option<ScheduleId>,
@@ -236,6 +239,7 @@ async fn matching(
                      and ($8::uuid is null or creator_type = 'schedule' and creator_id = $8)
                      and ($9::timestamptz is null or created_at >= $9)
                      and ($10::timestamptz is null or created_at < $10) and ($11::uuid is null or tenant_id = $11)
+                     and kind <> all($13::text[])
                    offset 0) j
                  order by " + $order + " limit $12",
                 before,
@@ -250,6 +254,7 @@ async fn matching(
                 until as Option<jiff_sqlx::Timestamp>,
                 tenant,
                 limit,
+                &filter.without_kinds,
                 $($key),*
             )
             .fetch_all(conn)
@@ -258,24 +263,24 @@ async fn matching(
     }
     match (tenant, user) {
         _ if parent.is_some() => select!(
-            "(parent_id, id) < ($13::uuid, $1) and (parent_id, id) >= ($13, $2) and parent_id is not null",
+            "(parent_id, id) < ($14::uuid, $1) and (parent_id, id) >= ($14, $2) and parent_id is not null",
             "c.parent_id desc, c.id desc",
             parent
         ),
         (Some(_), None) if filter.states == [State::Failed] => select!(
-            "(tenant_id, id) < ($13::uuid, $1) and (tenant_id, id) >= ($13, $2) and state = 'failed'",
+            "(tenant_id, id) < ($14::uuid, $1) and (tenant_id, id) >= ($14, $2) and state = 'failed'",
             "c.tenant_id desc, c.id desc",
             tenant
         ),
         (Some(_), Some(_)) => select!(
-            "(tenant_id, user_id, id) < ($13::uuid, $14::uuid, $1) and (tenant_id, user_id, id) >= ($13, $14, $2)
+            "(tenant_id, user_id, id) < ($14::uuid, $15::uuid, $1) and (tenant_id, user_id, id) >= ($14, $15, $2)
              and user_id is not null",
             "c.tenant_id desc, c.user_id desc, c.id desc",
             tenant,
             user
         ),
         (Some(_), None) => select!(
-            "(tenant_id, id) < ($13::uuid, $1) and (tenant_id, id) >= ($13, $2)",
+            "(tenant_id, id) < ($14::uuid, $1) and (tenant_id, id) >= ($14, $2)",
             "c.tenant_id desc, c.id desc",
             tenant
         ),

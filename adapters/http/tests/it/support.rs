@@ -93,8 +93,10 @@ pub async fn sign_in(
         now: Timestamp::now(),
     };
     let claims = verify(tokens.id_token.expose(), &keys, &expected)?;
-    let info = providers.user_info(&document, &tokens.access_token).await?;
-    if info.subject().is_some() && info.subject() != claims.subject() {
+    let Some(info) = providers.user_info(&document, &tokens.access_token).await? else {
+        return Ok(claims);
+    };
+    if info.subject() != claims.subject() {
         return Err(Untrue::OtherSubject.into());
     }
     Ok(claims.completed_by(info))

@@ -22,6 +22,11 @@ pub struct DeleteUser {
 
 impl DeleteUser {
     /// Of a job as it is stored.
+    pub(in crate::identity) fn user_of(args: &Value) -> Option<UserId> {
+        Self::deserialize(args).ok().map(|job| job.user)
+    }
+
+    /// The same.
     pub(in crate::identity) fn estate_of(args: &Value) -> Option<Estate> {
         Self::deserialize(args).ok().map(|job| job.estate)
     }

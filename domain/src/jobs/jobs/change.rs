@@ -12,7 +12,7 @@ use streamspace_queue::{
 
 use crate::{
     identity::{Permission, Require},
-    jobs::scope,
+    jobs::{guards, scope},
 };
 
 /// Cancels or retries the jobs that a filter matches, step by step: as far as whoever asked for it
@@ -46,7 +46,9 @@ impl Job for Change {
         attempt.actor().require(Permission::JobsManage)?;
         let reach = scope(attempt.actor());
         let mut changed = self.changed;
-        let Some(filter) = self.change.narrow(&self.filter) else {
+        // As they are now, not as they were when the others were changed.
+        let filter = Filter { without_kinds: guards::left_alone(attempt.actor()), ..self.filter };
+        let Some(filter) = self.change.narrow(&filter) else {
             return Ok(Done::with(json!({ "changed": changed })));
         };
         let mut after = self.after;
