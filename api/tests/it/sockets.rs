@@ -129,11 +129,13 @@ async fn a_revoked_key_ends_its_sockets() {
 #[tokio::test]
 async fn a_slow_consumer_is_closed_and_delays_nobody() {
     const JOBS: usize = 600;
+    const AT_ONCE: usize = 20;
     let app = App::start().await;
     let mut slow = open(&app, &app.ours.operator, "").await;
     let mut quick = open(&app, &app.ours.owner, "").await;
-    // 24 MB, more than the sockets take that lie between: as ids are made by those who enqueue.
-    app.execute(&format!(
+    // 24 MB, more than the sockets take that lie between: as ids are made by those who enqueue. In portions
+    // that are kept for whoever reads on.
+    let some = format!(
         "insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms, max_attempts, state,
                            kind, queue, lane, creator_type, args, errors)
          select (lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0')
@@ -141,11 +143,13 @@ async fn a_slow_consumer_is_closed_and_delays_nobody() {
                 '{}', now(), now(), now(), 1, 1000, 1, 'failed', 'test.nothing', 'tests', 'tests', 'system', '{{}}',
                 jsonb_build_array(jsonb_build_object('attempt', 1, 'at', now(), 'kind', 'error',
                                                      'message', repeat('x', 40000)))
-         from generate_series(1, {JOBS})",
+         from generate_series(1, {AT_ONCE})",
         app.ours.id
-    ))
-    .await;
+    );
     for n in 0..JOBS {
+        if n % AT_ONCE == 0 {
+            app.execute(&some).await;
+        }
         next(&mut quick).await.unwrap_or_else(|why| panic!("closed after {n}: {why}"));
     }
     let mut heard = 0;

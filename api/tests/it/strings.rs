@@ -98,8 +98,12 @@ impl Sender {
 /// Whatever is refused is refused as a problem, and nothing tells what lies beneath.
 fn check(what: &str, answer: &Answer) {
     assert!(answer.status < 500, "{what:.400}: {}", answer.text);
+    // What is taken may hold a secret, and that any letters.
+    if answer.status < 400 {
+        return;
+    }
     // A body that no server reads to its end.
-    if answer.status >= 400 && answer.status != 413 {
+    if answer.status != 413 {
         assert_eq!(answer.header("content-type"), "application/problem+json", "{what:.400}");
         assert_eq!(answer.json()["status"], answer.status, "{what:.400}");
     }
