@@ -31,8 +31,8 @@ struct Due(Instant);
 
 impl Due {
     /// Sweeps when it is time. Whether or not it succeeds, what took long rests for long.
-    async fn sweep(&mut self, what: &str, work: impl Future<Output = sqlx::Result<()>>) {
-        if Instant::now() < self.0 {
+    async fn sweep(&mut self, engine: &Engine, what: &str, work: impl Future<Output = sqlx::Result<()>>) {
+        if Instant::now() < self.0 || engine.over.is_cancelled() {
             return;
         }
         let began = Instant::now();
@@ -49,10 +49,10 @@ impl Engine {
         let (mut orphans, mut unknown, mut stuck, mut lanes) = (now(), now(), now(), now());
         let mut scanned: Option<Lane> = None;
         loop {
-            orphans.sweep("what dead workers left", self.take_orphans()).await;
-            lanes.sweep("lanes with work", self.scan_lanes(&mut scanned)).await;
-            unknown.sweep("jobs without hope", self.give_up_unknown()).await;
-            stuck.sweep("jobs that wait for a free slot", self.unblock_stuck()).await;
+            orphans.sweep(&self, "what dead workers left", self.take_orphans()).await;
+            lanes.sweep(&self, "lanes with work", self.scan_lanes(&mut scanned)).await;
+            unknown.sweep(&self, "jobs without hope", self.give_up_unknown()).await;
+            stuck.sweep(&self, "jobs that wait for a free slot", self.unblock_stuck()).await;
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
                 () = self.sweep.notified() => {}
