@@ -192,8 +192,7 @@ async fn who_shows_that_an_address_is_theirs_has_the_account_alone() {
     assert_eq!(app.count("select count(*) from recovery_codes").await, 0);
     let told = audited(app, "users.reclaim").await;
     assert_eq!(told.len(), 1);
-    let after =
-        json!({ "mfaEnabled": false, "deletedIdentities": 1, "deletedApiKeys": 1, "endedSignIns": 0 });
+    let after = json!({ "mfaEnabled": false, "deletedIdentities": 1, "deletedKeys": 1, "endedSignIns": 0 });
     assert_eq!(told[0]["changes"]["after"], after, "the sign-ins ended with the password of before");
 }
 

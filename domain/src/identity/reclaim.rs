@@ -32,7 +32,7 @@ pub(super) async fn from_strangers(tx: &mut Tx, user: &User) -> Result<(), Error
         .after(json!({
             "mfaEnabled": false,
             "deletedIdentities": identities,
-            "deletedApiKeys": keys,
+            "deletedKeys": keys,
             "endedSignIns": sign_ins,
         }));
     Ok(audit::record_in(tx, user.tenant, reclaimed).await?)
