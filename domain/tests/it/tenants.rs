@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use streamspace_common::{Actor, Classified, ErrorKind, JobId, PLATFORM, Role, TenantId};
+use streamspace_common::{Actor, ApiKeyId, Classified, ErrorKind, JobId, PLATFORM, Role, TenantId};
 use streamspace_domain::{
     Ports, audit,
-    identity::{Error, tenants},
+    identity::{Error, People, tenants},
     jobs::{self, jobs as kinds},
 };
 use streamspace_queue::{
-    self as queue, State,
+    self as queue, Behind, MayAct, Rights, State,
     inspect::{self, Reason, Scope},
     schedule::{self, Troubled},
 };
@@ -85,6 +85,39 @@ async fn the_jobs_of_a_suspended_tenant_wait_until_it_goes_on() {
     .await;
     holds_for(Duration::from_millis(1500), "it waits", async || bed.number(&waits).await == 1).await;
     worker.stop().await;
+}
+
+/// Whoever is disabled is out for good; whoever's tenant is suspended, for now.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_acts_for_a_suspended_tenant_may_not_now_and_who_is_disabled_no_more() {
+    let bed = Bed::new().await;
+    let person = bed.person(bed.tenant, Role::User).await.user.expect("a person");
+    let key = ApiKeyId::new();
+    bed.execute(&format!(
+        "insert into api_keys (id, tenant_id, role, name, prefix, secret_hash, hourly_limit)
+         values ('{key}', '{}', 'operator', 'K', 'p', sha256('k'), 100)",
+        bed.tenant
+    ))
+    .await;
+    let answers = async || {
+        let mut conn = bed.queue.read().await.expect("a connection");
+        let mut answers = Vec::new();
+        for behind in [Behind::Person(person), Behind::Key(key)] {
+            answers.push(match People.actor(&mut conn, bed.tenant, behind).await.expect("read") {
+                MayAct::As(actor) => actor.role.as_str(),
+                MayAct::NotNow => "not now",
+                MayAct::No => "no",
+            });
+        }
+        answers
+    };
+    assert_eq!(answers().await, ["user", "operator"]);
+    commit!(bed, tx => tenants::suspend(&mut tx, "one")).expect("suspended");
+    assert_eq!(answers().await, ["not now", "not now"]);
+    bed.execute("update users set active = false; update api_keys set active = false").await;
+    assert_eq!(answers().await, ["no", "no"]);
+    commit!(bed, tx => tenants::resume(&mut tx, "one")).expect("resumed");
+    assert_eq!(answers().await, ["no", "no"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
