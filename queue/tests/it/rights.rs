@@ -90,14 +90,18 @@ impl Rights for Suspended {
         _: Behind,
     ) -> BoxFuture<'a, sqlx::Result<MayAct>> {
         async move {
-            if self.0.swap(true, Ordering::SeqCst) {
-                return Ok(MayAct::As(Actor::system(tenant)));
+            if !self.0.swap(true, Ordering::SeqCst) {
+                sqlx::query("update tenants set active = false where id = $1")
+                    .bind(tenant.0)
+                    .execute(&mut *conn)
+                    .await?;
             }
-            sqlx::query("update tenants set active = false where id = $1")
+            // As long as it is: the job may be claimed once more before this worker knows.
+            let active: bool = sqlx::query_scalar("select active from tenants where id = $1")
                 .bind(tenant.0)
-                .execute(conn)
+                .fetch_one(conn)
                 .await?;
-            Ok(MayAct::NotNow)
+            Ok(if active { MayAct::As(Actor::system(tenant)) } else { MayAct::NotNow })
         }
         .boxed()
     }
