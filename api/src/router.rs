@@ -29,6 +29,7 @@ pub(crate) fn operations() -> OpenApiRouter<Api> {
         .merge(routes::api_keys::router())
         .merge(routes::audit::router())
         .merge(routes::auth::router())
+        .merge(routes::oidc_providers::router())
         .merge(routes::oidc::router())
         .merge(routes::mfa::router())
         .merge(routes::links::router())

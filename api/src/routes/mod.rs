@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod links;
 pub mod mfa;
 pub mod oidc;
+pub mod oidc_providers;
 pub mod queues;
 pub mod registration;
 pub mod schedules;

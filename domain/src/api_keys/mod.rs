@@ -3,11 +3,12 @@
 //! A key of a person acts with that person's rights, whatever they are at that moment; a key of a
 //! tenant has a role of its own. Scopes narrow both.
 
+pub(crate) mod callers_store;
 mod error;
 mod model;
 mod scopes;
 mod secret;
-pub(crate) mod store;
+mod store;
 pub mod term;
 pub mod usage;
 mod usage_store;
@@ -37,7 +38,7 @@ pub(crate) async fn actor(
     tenant: TenantId,
     key: ApiKeyId,
 ) -> sqlx::Result<Option<(Actor, bool)>> {
-    let found = store::of_tenant(conn, tenant, key).await?;
+    let found = callers_store::of_tenant(conn, tenant, key).await?;
     let by = Creator::ApiKey(key);
     Ok(found.map(|(role, active)| {
         (Actor { tenant, by, user: None, key: Some(key), role, platform: false }, active)
@@ -49,7 +50,7 @@ pub(crate) async fn actor(
 pub async fn note_refusal(queue: &Queue, request: &Request, presented: &str) -> sqlx::Result<()> {
     let Some(hash) = Form::API_KEY.hash(presented) else { return Ok(()) };
     let mut tx = queue.begin(Actor::system(PLATFORM), request.clone());
-    let Some(refusal) = store::note_refusal(tx.conn().await?, &hash).await? else { return Ok(()) };
+    let Some(refusal) = callers_store::note_refusal(tx.conn().await?, &hash).await? else { return Ok(()) };
     let refused =
         Entry::new("api_keys.refuse", "api_key", refusal.key).after(json!({ "reason": refusal.reason }));
     audit::record_in(&mut tx, refusal.tenant, refused).await?;

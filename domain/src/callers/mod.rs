@@ -175,11 +175,14 @@ impl Callers {
     async fn look_up(&self, known: &Known<'_>) -> sqlx::Result<Option<Checked>> {
         let Inner { queue, tokens, mfa, .. } = &*self.0;
         match known {
-            Known::Key(hash) => api_keys::store::by_hash(&mut *queue.read().await?, hash).await,
-            Known::Cookie(hash) => sign_in::store::by_cookie(&mut *queue.read().await?, hash, *mfa).await,
+            Known::Key(hash) => api_keys::callers_store::by_hash(&mut *queue.read().await?, hash).await,
+            Known::Cookie(hash) => {
+                sign_in::callers_store::by_cookie(&mut *queue.read().await?, hash, *mfa).await
+            }
             Known::Token(text) => {
                 let Some(claims) = tokens.verify(text).await? else { return Ok(None) };
-                let found = sign_in::store::by_id(&mut *queue.read().await?, claims.sign_in, *mfa).await?;
+                let found =
+                    sign_in::callers_store::by_id(&mut *queue.read().await?, claims.sign_in, *mfa).await?;
                 // The token's own words are believed of nothing but the sign-in that it is of.
                 Ok(found
                     .filter(|checked| checked.actor.tenant == claims.tenant)
@@ -218,11 +221,11 @@ impl Callers {
         }
         let mut conn = self.0.queue.read().await?;
         if !keys.is_empty() {
-            let checked = api_keys::store::by_ids(&mut conn, &keys).await?;
+            let checked = api_keys::callers_store::by_ids(&mut conn, &keys).await?;
             still.extend(checked.into_iter().map(|checked| (checked.credential, Arc::new(checked))));
         }
         if !sign_ins.is_empty() {
-            let checked = sign_in::store::by_ids(&mut conn, &sign_ins, self.0.mfa).await?;
+            let checked = sign_in::callers_store::by_ids(&mut conn, &sign_ins, self.0.mfa).await?;
             still.extend(checked.into_iter().map(|checked| (checked.credential, Arc::new(checked))));
         }
         Ok(still)

@@ -17,9 +17,9 @@ use streamspace_queue::Tx;
 
 use super::{
     Claims, Error, Untrue,
+    identities_store::{self, Identity, NewIdentity},
     mapping::{Given, given},
     model::{Provider, Settings},
-    store::{self, Identity, NewIdentity},
 };
 use crate::{
     audit::{self, Entry},
@@ -54,7 +54,7 @@ pub(super) async fn of(
     let given = given(settings, &claims.list(&settings.groups_claim).unwrap_or_default());
     let tenant = tx.tenant();
     let conn = tx.conn().await?;
-    let identity = match store::identity(conn, tenant, &settings.provider_url, subject).await? {
+    let identity = match identities_store::identity(conn, tenant, &settings.provider_url, subject).await? {
         Some(identity) => identity,
         None => link(tx, settings, claims, &given, subject, linking).await?,
     };
@@ -84,7 +84,7 @@ async fn check(
     match linking {
         Some(linking) if linking.user != identity.user => return Err(Error::LinkedToAnother),
         Some(linking) if linking.in_person && !identity.linked_by_person => {
-            store::set_linked(tx.conn().await?, tenant, identity.id).await?;
+            identities_store::set_linked(tx.conn().await?, tenant, identity.id).await?;
             return record_link(tx, settings, claims, identity.user, "sign_in").await;
         }
         _ => {}
@@ -100,7 +100,7 @@ async fn check(
     }
     let address = claims.text(&settings.email_claim).unwrap_or_default();
     if is_the_address(address, person) && vouches(settings, claims) && !person.mfa_enabled {
-        return Ok(store::set_proven(tx.conn().await?, tenant, identity.id).await?);
+        return Ok(identities_store::set_proven(tx.conn().await?, tenant, identity.id).await?);
     }
     if person.email_verified { Err(link_required()) } else { Ok(()) }
 }
@@ -151,7 +151,7 @@ async fn link(
     let proven = match by {
         "creation" => vouches(settings, claims),
         // Through an identity that is not proven whoever comes proves no other.
-        "provider" => !store::has_unproven(conn, tenant, user).await?,
+        "provider" => !identities_store::has_unproven(conn, tenant, user).await?,
         _ => true,
     };
     let new = NewIdentity {
@@ -161,7 +161,7 @@ async fn link(
         proven,
         linked_by_person: by == "sign_in",
     };
-    let identity = store::insert_identity(conn, tenant, new).await?;
+    let identity = identities_store::insert_identity(conn, tenant, new).await?;
     record_link(tx, settings, claims, user, by).await?;
     Ok(identity)
 }
@@ -236,11 +236,13 @@ async fn give_role(tx: &mut Tx, person: &User, given: &Given) -> Result<(), Erro
 /// Memberships that groups gave follow them. Those that people gave stay as they are.
 async fn give_teams(tx: &mut Tx, identity: &Identity, given: &Given) -> Result<(), Error> {
     let (tenant, user) = (tx.tenant(), identity.user);
-    let before = store::memberships(tx.conn().await?, tenant, identity.id).await?;
+    let before = identities_store::memberships(tx.conn().await?, tenant, identity.id).await?;
     for (&team, &role) in &given.teams {
         if !before.contains(&team) {
             match teams::add_member(tx, team, Whom::User(user), role).await {
-                Ok(_) => store::insert_membership(tx.conn().await?, tenant, identity, team).await?,
+                Ok(_) => {
+                    identities_store::insert_membership(tx.conn().await?, tenant, identity, team).await?
+                }
                 Err(teams::Error::AlreadyMember | teams::Error::NoTeam) => {}
                 Err(error) => return Err(error.into()),
             }

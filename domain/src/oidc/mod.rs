@@ -9,6 +9,7 @@ mod claims;
 mod discovery;
 mod error;
 mod id_token;
+mod identities_store;
 mod mapping;
 mod model;
 mod port;
@@ -101,5 +102,5 @@ pub(crate) async fn forget_unproven(
     tenant: TenantId,
     user: UserId,
 ) -> sqlx::Result<u64> {
-    store::delete_unproven(conn, tenant, user).await
+    identities_store::delete_unproven(conn, tenant, user).await
 }

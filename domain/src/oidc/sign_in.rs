@@ -17,6 +17,7 @@ use super::{
     account::{self, Linking},
     discovery::Login,
     id_token::{self, Expected},
+    identities_store,
     model::{ClientSecret, Provider, Whose},
     port::{Age, Grant},
     providers::place,
@@ -166,7 +167,7 @@ impl Oidc {
         let admitted = self.0.sign_ins.admit(&mut tx, person, tenant, Method::Oidc, client).await?;
         // The person is locked by now. Whoever has shown meanwhile that the account is theirs has taken the
         // identity from it.
-        if !store::is_there(tx.conn().await?, of, identity.id).await? {
+        if !identities_store::is_there(tx.conn().await?, of, identity.id).await? {
             return Err(Error::LinkRequired { provider: provider.settings.name.clone() });
         }
         tx.commit().await?;

@@ -9,6 +9,7 @@
 //! or not.
 
 mod attempts_store;
+pub(crate) mod callers_store;
 pub mod cli;
 mod cli_store;
 mod error;
@@ -21,7 +22,7 @@ mod mfa_store;
 mod model;
 mod passwords;
 pub mod policy;
-pub(crate) mod store;
+mod store;
 mod tokens;
 mod totp;
 
