@@ -72,6 +72,9 @@ async fn shapes(app: &App) -> Vec<Shape> {
     let second = change("second", "totp_secret = 'x', totp_enabled_at = now()").await;
     app.colleague(&app.theirs.owner, Role::User, "twofold").await;
     let twofold = change("twofold", "name = 'In two tenants'").await;
+    app.colleague(&app.theirs.owner, Role::User, "threefold").await;
+    app.colleague(&app.platform, Role::User, "threefold").await;
+    let threefold = change("threefold", "name = 'In three tenants'").await;
     let id = TenantId::new();
     let made = format!(
         "insert into tenants (id, name, slug, active) values ('{id}', 'Suspended', 'suspended', false)"
@@ -91,6 +94,7 @@ async fn shapes(app: &App) -> Vec<Shape> {
         shape("of a suspended tenant, and the right password", suspended.email, Some("suspended"), PASSWORD),
         shape("in one tenant, which is not named", &app.ours.operator.email, None, WRONG),
         shape("in two tenants", twofold, None, WRONG),
+        shape("in three tenants", threefold, None, WRONG),
     ]
 }
 
@@ -98,17 +102,25 @@ async fn shapes(app: &App) -> Vec<Shape> {
 const ATTEMPTS: usize = 10;
 const MOST: usize = 60;
 
-/// Hashing that takes longer than what is waited for before a refusal, so that a look more or less is seen.
+/// Refusals are told at multiples of it.
+const BEAT: Duration = Duration::from_millis(100);
+
+/// Hashing that takes longer than what is waited for before a refusal, so that a look more or less is seen: twice
+/// as long, since even the quickest of a busy machine is not as quick as it can be.
 async fn slow() -> AuthConfig {
     let of = |argon2_iterations| AuthConfig {
         argon2_iterations,
         lockout_failures: 10_000,
         ..AuthConfig::default()
     };
-    let since = Instant::now();
-    Passwords::new(&of(2)).hash(PASSWORD.into()).await.unwrap();
-    let iterations = 2.0 * 0.12 / since.elapsed().as_secs_f64();
-    of((iterations.ceil() as u32).clamp(2, 30))
+    // The least of some: what else the machine does is gone when it matters.
+    let mut least = Duration::MAX;
+    for _ in 0..5 {
+        let since = Instant::now();
+        Passwords::new(&of(2)).hash(PASSWORD.into()).await.unwrap();
+        least = least.min(since.elapsed());
+    }
+    of((2.0 * 0.2 / least.as_secs_f64()).ceil().clamp(2.0, 30.0) as u32)
 }
 
 async fn attempt(app: &App, shape: &mut Shape, n: usize) {
@@ -145,11 +157,14 @@ async fn known_and_unknown_accounts_take_the_same_time() {
         // What chance did is gone with more attempts; what we did grows.
         known.retain(|shape| {
             let like = &unknown[usize::from(shape.tenant.is_none())];
-            let apart = apart(&shape.times, &like.times);
+            let apart = apart(&shape.times, &like.times).abs();
             let [one, other] = [shape, like].map(|shape| Percentiles::of(shape.times.iter().copied()));
             let what = format!("{}: {one}; unknown: {other}; {apart:.1} deviations apart", shape.what);
-            assert!(apart.abs() < 4.0, "{what}: {:?} {:?}", shape.times, like.times);
-            let is_alike = apart.abs() < 2.0 || n >= MOST;
+            let most = if n < MOST { 4.0 } else { 2.5 };
+            assert!(apart < most, "{what}: {:?} {:?}", shape.times, like.times);
+            // The quickest were disturbed the least.
+            let quickest = one.p(20.0).abs_diff(other.p(20.0));
+            let is_alike = (apart < 1.5 && quickest < BEAT / 2) || n >= MOST;
             if is_alike {
                 println!("figure: {what}");
             }

@@ -23,11 +23,9 @@ use crate::{
     opaque::Form,
 };
 
-/// Tenants of one address in which a password is tried when none is named.
-const MOST_TENANTS: i64 = 8;
-/// Passwords that are looked at when none is found: where no tenant is named, as many as for somebody who
-/// is in two, so that neither none nor one nor two can be told from the time.
-const LOOKS: [usize; 2] = [1, 2];
+/// Tenants of one address in which a password is tried when none is named. Where none of them fits, so many
+/// are looked at whoever is known, so that the time does not tell in how many somebody is: each costs all.
+const MOST_TENANTS: u8 = 4;
 /// Refusals are told on the beat, so that a row more or less that was written is not in the time.
 const BEAT: Duration = Duration::from_millis(100);
 /// As long as it takes at this cost, more or less; each step above it doubles that.
@@ -109,7 +107,7 @@ impl SignIns {
             &mut db,
             login.email.trim(),
             login.tenant.as_deref(),
-            MOST_TENANTS,
+            i64::from(MOST_TENANTS),
             self.0.rules,
         )
         .await?;
@@ -135,7 +133,8 @@ impl SignIns {
             }
         }
         if fitting.is_empty() {
-            for _ in others.len()..LOOKS[usize::from(login.tenant.is_none())] {
+            let looks = usize::from(if login.tenant.is_none() { MOST_TENANTS } else { 1 });
+            for _ in others.len()..looks {
                 look(None).await?;
             }
         }
@@ -199,7 +198,7 @@ impl SignIns {
         let mut tx = self.0.queue.begin(Actor::system(PLATFORM), request.clone());
         self.record_failures(&mut tx, accounts).await?;
         let (email, slug) = (login.email.trim(), login.tenant.as_deref());
-        let closed = attempts_store::closed(tx.conn().await?, email, slug, MOST_TENANTS).await?;
+        let closed = attempts_store::closed(tx.conn().await?, email, slug, i64::from(MOST_TENANTS)).await?;
         let closed = closed.into_iter().filter(|(_, user)| accounts.iter().all(|known| known.user != *user));
         let closed: Vec<_> = closed.collect();
         for (tenant, user) in &closed {
