@@ -361,8 +361,10 @@ impl Hear for Engine {
         }
         if notices.everything || notices.controls {
             self.pulse.notify_one();
-            self.sweep.notify_one();
             self.due.notify_one();
+        }
+        if notices.everything {
+            self.sweep.notify_one();
         }
     }
 }

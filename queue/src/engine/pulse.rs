@@ -125,6 +125,8 @@ impl Engine {
             drop(current);
             self.lanes.lock().expect("no panic while it was held").controls_changed();
             self.fetch.notify_one();
+            // After what waits most: who was blocked in a queue that is resumed.
+            self.sweep.notify_one();
         }
     }
 }

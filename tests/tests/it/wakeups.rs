@@ -3,6 +3,11 @@
 //! A trigger of the test records when a row became claimable; claims have passed its place long ago,
 //! since other jobs of the lane come and go all the while.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use anyhow::Result;
 use streamspace_common::JobId;
 
@@ -20,6 +25,8 @@ const BOUND: Duration = ms(50);
 /// A lane in which claims move on while the test runs.
 struct Stream {
     lab: Lab,
+    /// While it stands, nothing comes.
+    stands: Arc<AtomicBool>,
     _worker: Process,
     ticking: tokio::task::JoinHandle<()>,
 }
@@ -33,13 +40,19 @@ impl Stream {
     async fn beside(lab: Lab) -> Result<Self> {
         let worker = lab.worker().concurrency(100).start().await;
         let (queue, tenant) = (lab.queue.clone(), lab.tenant);
-        let ticking = tokio::spawn(async move {
-            loop {
-                let _ = enqueue_as(&queue, tenant, Play(Script::idle())).await;
-                tokio::time::sleep(ms(10)).await;
+        let stands = Arc::new(AtomicBool::new(false));
+        let ticking = tokio::spawn({
+            let stands = stands.clone();
+            async move {
+                loop {
+                    if !stands.load(Ordering::Acquire) {
+                        let _ = enqueue_as(&queue, tenant, Play(Script::idle())).await;
+                    }
+                    tokio::time::sleep(ms(10)).await;
+                }
             }
         });
-        Ok(Self { lab, _worker: worker, ticking })
+        Ok(Self { lab, stands, _worker: worker, ticking })
     }
 
     /// From when each job became claimable (again) from `state` to its next start. Of two that are let
@@ -137,12 +150,15 @@ async fn when_its_queue_is_resumed() -> Result<()> {
         let lab = &stream.lab;
         let mut waits = vec![];
         for _ in 0..10 {
+            // Or else a hundred others would wait before those that are measured.
+            stream.stands.store(true, Ordering::Release);
             lab.pause("lab").await?;
             lab.sees_controls().await;
             let jobs = lab.enqueue_many((0..4).map(|_| play([]))).await?;
             holds_for(ms(150), "they wait", async || lab.job(jobs[0]).await.state == "queued").await;
             let resumed = lab.now().await?;
             lab.resume("lab").await?;
+            stream.stands.store(false, Ordering::Release);
             for job in jobs {
                 lab.reaches(job, "succeeded", SOON).await;
                 let sql = format!(
