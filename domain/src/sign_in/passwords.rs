@@ -1,5 +1,5 @@
-//! Hashing of passwords. It is slow on purpose, so a few threads do it and the others wait for them:
-//! whatever else the process does goes on beside it.
+//! Hashing of passwords. It is slow on purpose, so a few threads do it, behind whatever else the machine
+//! does, and the others wait for them.
 
 use std::sync::Arc;
 
@@ -8,8 +8,14 @@ use argon2::{
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
 use streamspace_common::{Secret, config::AuthConfig};
-use tokio::sync::Semaphore;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Semaphore,
+};
+use tracing::warn;
 
+/// A tenth of what others get who want the same processor.
+const NICE: i32 = 10;
 /// Who waits at most, beyond those whose password is being hashed: some seconds.
 const MOST_WAITING: usize = 200;
 
@@ -23,6 +29,17 @@ struct Inner {
     decoy: String,
     waiting: Semaphore,
     hashing: Arc<Semaphore>,
+    /// Only its threads for what blocks are used: they can be made to give way, and those of everything
+    /// else can not be taken for it.
+    threads: Option<Runtime>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -52,11 +69,18 @@ impl Passwords {
         let decoy = hash(&argon2, &rand::random::<[u8; 16]>()).expect("the parameters are good");
         // Half of the processors: the other half answers everything else.
         let threads = std::thread::available_parallelism().map_or(1, |count| count.get() / 2).max(1);
+        let running = Builder::new_current_thread()
+            .thread_name("passwords")
+            .max_blocking_threads(threads)
+            .on_thread_start(give_way)
+            .build()
+            .expect("nothing of it is used that could fail");
         Self(Arc::new(Inner {
             argon2,
             decoy,
             waiting: Semaphore::new(MOST_WAITING + threads),
             hashing: Arc::new(Semaphore::new(threads)),
+            threads: Some(running),
         }))
     }
 
@@ -76,12 +100,21 @@ impl Passwords {
         let _waiting = self.0.waiting.try_acquire().map_err(|_| Busy::Full)?;
         let thread = self.0.hashing.clone().acquire_owned().await.map_err(|_| Busy::Failed)?;
         let inner = self.0.clone();
-        let working = tokio::task::spawn_blocking(move || {
+        let threads = self.0.threads.as_ref().expect("taken when the last one is dropped");
+        let working = threads.spawn_blocking(move || {
             // It goes along: whoever hangs up does not let one more thread work.
             let _thread = thread;
             work(&inner)
         });
         working.await.map_err(|_| Busy::Failed)
+    }
+}
+
+/// The thread, and nothing else of the process.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        warn!(%error, "hashing does not give way to what else runs");
     }
 }
 
