@@ -91,6 +91,7 @@ create table mailed_links (
     constraint mailed_links_user foreign key (tenant_id, user_id) references users (tenant_id, id) on delete cascade
 );
 create index mailed_links_by_user on mailed_links (tenant_id, user_id, purpose);
+create index mailed_links_by_address on mailed_links (lower(email), created_at);
 create index mailed_links_expiry on mailed_links (expires_at);
 
 -- The same by the address that they came from (of IPv6 the /64), whatever the account.
@@ -115,6 +116,8 @@ comment on column signing_keys.private_key is 'sealed';
 alter table stream_tickets
     alter column api_key_id drop not null,
     add column sign_in_id uuid,
+    -- The end of the access token that it was made with.
+    add column holder_until timestamptz,
     add constraint stream_tickets_sign_in foreign key (tenant_id, sign_in_id)
         references sign_ins (tenant_id, id) on delete cascade,
     add constraint stream_tickets_holder check ((api_key_id is null) <> (sign_in_id is null));

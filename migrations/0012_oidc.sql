@@ -38,12 +38,13 @@ create table oidc_identities (
     -- Whether the account's address, or whoever was in it, has shown that both are the same person. Not
     -- yet of an account that was made for an address that nobody vouched for.
     proven       boolean not null,
-    -- Whether the person linked it, having shown who they are without a provider. Of one that a provider's
-    -- word linked or made, a provider that anybody below the person could have set up says nothing.
-    linked_by_person boolean not null,
+    -- The provider's name, where the person linked it, having shown who they are without one. Of one that a
+    -- provider's word linked or made, a provider that anybody below the person could have set up says
+    -- nothing; nor of this one another provider of the same issuer.
+    linked_through text,
     created_at   timestamptz not null default now(),
     last_used_at timestamptz not null default now(),
-    constraint oidc_identities_linked check (proven or not linked_by_person),
+    constraint oidc_identities_linked check (proven or linked_through is null),
     constraint oidc_identities_in_tenant unique (tenant_id, id),
     constraint oidc_identities_subject unique (tenant_id, issuer, subject),
     constraint oidc_identities_user foreign key (tenant_id, user_id) references users (tenant_id, id) on delete cascade

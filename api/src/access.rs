@@ -12,7 +12,7 @@ use streamspace_domain::{
     api_keys,
     callers::{Checked, Credential, Presented},
     identity::Require,
-    tickets,
+    tickets::{self, Holder},
 };
 use streamspace_queue::Request as Context;
 
@@ -129,9 +129,14 @@ async fn authenticate(
             return Err(ApiError::forbidden("a browser may ask for this from our own pages only"));
         }
         let checked = api.callers.check(Presented::Cookie(cookie)).await?;
-        return checked.ok_or_else(|| {
-            ApiError::unauthenticated("this sign-in is over").with(header::SET_COOKIE, browser::forget())
-        });
+        return match checked {
+            Some(checked) => Ok(checked),
+            None => {
+                refused(api, &context(request.extensions()))?;
+                let over = ApiError::unauthenticated("this sign-in is over");
+                Err(over.with(header::SET_COOKIE, browser::forget()))
+            }
+        };
     }
     let streams = operation.is_some_and(|operation| operation.streams);
     let ticket = if streams { take_ticket(request.uri_mut()) } else { None };
@@ -141,11 +146,26 @@ async fn authenticate(
         ));
     };
     let holder = tickets::take(&api.queue, &ticket, request.uri().path()).await?;
-    let holder = match holder {
-        Some(holder) => api.callers.still([holder]).await?.remove(&holder),
+    let checked = match holder {
+        Some(Holder { credential, until }) => {
+            let checked = api.callers.still([credential]).await?.remove(&credential);
+            // Of an access token: the stream ends with it, as one that it opened itself.
+            checked.map(|checked| Arc::new(Checked { expires_at: until, ..(*checked).clone() }))
+        }
         None => None,
     };
-    holder.ok_or_else(|| ApiError::unauthenticated("this ticket is used, too old, or for another path"))
+    if let Some(checked) = checked.filter(|checked| !checked.is_over()) {
+        return Ok(checked);
+    }
+    refused(api, &context(request.extensions()))?;
+    Err(ApiError::unauthenticated("this ticket is used, too old, or for another path"))
+}
+
+/// Counts somebody who came with credentials that are none.
+fn refused(api: &Api, context: &Context) -> Result<(), ApiError> {
+    let Some(address) = context.address else { return Ok(()) };
+    let standing = api.limits.take(Subject::Refused(address));
+    if standing.is_allowed() { Ok(()) } else { Err(standing.refusal()) }
 }
 
 fn context(extensions: &Extensions) -> Context {
@@ -156,6 +176,7 @@ async fn by_bearer(api: &Api, context: &Context, bearer: &str) -> Result<Arc<Che
     if let Some(checked) = api.callers.check(Presented::Bearer(bearer)).await? {
         return Ok(checked);
     }
+    refused(api, context)?;
     api_keys::note_refusal(&api.queue, context, bearer).await?;
     Err(ApiError::unauthenticated("this key or token is not accepted"))
 }

@@ -7,14 +7,18 @@ use url::{Host, Url};
 /// Whether what is sent there stays between us and them: `https`, or this very machine. Nothing else
 /// that a URL can carry, neither credentials nor a fragment.
 pub fn is_confidential(url: &Url) -> bool {
-    let local = match url.host() {
+    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    bare && url.has_host() && (url.scheme() == "https" || url.scheme() == "http" && is_loopback(url))
+}
+
+/// Whether it is on the machine of whoever goes there.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
         Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        None => return false,
-    };
-    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    bare && (url.scheme() == "https" || url.scheme() == "http" && local)
+        None => false,
+    }
 }
 
 #[cfg(test)]

@@ -42,6 +42,9 @@ const IDLE_IN_TRANSACTION: &str = "60s";
 /// has left on the server connection have the names that ours will get. One round trip, as `begin`.
 const POOLED_BEGIN: &str = "begin; deallocate all";
 
+/// So long after it was used last a connection is taken to live.
+const TRUSTED: Duration = Duration::from_millis(100);
+
 #[derive(Clone)]
 pub struct Db {
     pool: PgPool,
@@ -72,6 +75,12 @@ impl Db {
                 .max_connections(most)
                 .acquire_timeout(Duration::from_secs(5))
                 .idle_timeout(Duration::from_secs(600))
+                // It is asked whether it lives when it is put back; asked again by each request it would
+                // take a read by id twice the time.
+                .test_before_acquire(false)
+                .before_acquire(|connection, meta| {
+                    Box::pin(async move { Ok(meta.idle_for < TRUSTED || connection.ping().await.is_ok()) })
+                })
         };
         Ok(Self {
             pool: pool(

@@ -1,5 +1,5 @@
 //! How much anybody may ask for in a time: a key in an hour, a person with all their sign-ins in a
-//! minute, an address that is nobody's yet in a minute.
+//! minute, an address that is nobody's yet in a minute, and one that comes with what is refused.
 //!
 //! Each process counts for itself and decides at once. With Redis the processes tell each other what
 //! they have counted (`share`), a tenth of a second late: together they let through the limit, and
@@ -31,6 +31,9 @@ pub enum Subject {
     User(UserId),
     /// Whoever that is.
     Address(IpAddr),
+    /// Whoever comes from there with credentials that are none. Apart, so that a program with an old key
+    /// closes nobody's way to sign in.
+    Refused(IpAddr),
 }
 
 /// The kinds of subjects, in the order in which the other processes are told of them: strangers have
@@ -40,15 +43,16 @@ pub(crate) enum Kind {
     Key,
     User,
     Address,
+    Refused,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Key, Self::User, Self::Address];
+    const ALL: [Self; 4] = [Self::Key, Self::User, Self::Address, Self::Refused];
 
     fn period(self) -> Duration {
         match self {
             Self::Key => Duration::from_secs(3600),
-            Self::User | Self::Address => Duration::from_secs(60),
+            Self::User | Self::Address | Self::Refused => Duration::from_secs(60),
         }
     }
 
@@ -56,7 +60,7 @@ impl Kind {
     fn period_name(self) -> &'static str {
         match self {
             Self::Key => "hour",
-            Self::User | Self::Address => "minute",
+            Self::User | Self::Address | Self::Refused => "minute",
         }
     }
 
@@ -65,6 +69,7 @@ impl Kind {
             Self::Key => "key",
             Self::User => "user",
             Self::Address => "address",
+            Self::Refused => "refused",
         }
     }
 }
@@ -99,6 +104,7 @@ impl Limits {
             Subject::Key { id, hourly } => (Kind::Key, id.0.as_u128(), hourly),
             Subject::User(id) => (Kind::User, id.0.as_u128(), self.user),
             Subject::Address(address) => (Kind::Address, network(address), self.address),
+            Subject::Refused(address) => (Kind::Refused, network(address), self.address),
         };
         let taken = self.of(kind).take(id, limit, now);
         Standing {

@@ -41,6 +41,9 @@ impl Standing {
         let detail = match self.kind {
             Kind::Key => format!("this key may make {limit} requests an hour, and has"),
             Kind::User => format!("you may make {limit} requests a minute, and have"),
+            Kind::Refused => {
+                format!("an address may come {limit} times a minute with credentials that are none, and has")
+            }
             Kind::Address => {
                 format!(
                     "who is not signed in may make {limit} requests a minute from one address, and they were made"

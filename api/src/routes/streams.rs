@@ -220,7 +220,7 @@ async fn create_ticket(
     mut tx: ApiTx,
     Valid(body): Valid<TicketBody>,
 ) -> Result<Response, ApiError> {
-    let ticket = tickets::issue(&mut tx, caller.credential(), &body.path).await?;
+    let ticket = tickets::issue(&mut tx, caller.checked(), &body.path).await?;
     let answer = Ticket { ticket: ticket.secret.expose().clone(), expires_at: ticket.expires_at };
     let mut answer = (StatusCode::CREATED, Json(answer)).into_response();
     answer.extensions_mut().insert(Once { location: None });

@@ -180,6 +180,14 @@ async fn whose_key_it_is_decides_who_keeps_it() {
     app.post(owner, &at(&of_user, "rotate"), json!({})).await.problem(403, "forbidden");
     app.post(owner, &at(&of_user, "revoke"), json!({})).await.expect(200);
 
+    // Keys of those whom one may not change one does not end.
+    let colleague = app.admin(owner).await;
+    let of_owner = make(&app, owner, json!({ "name": "owner's" })).await;
+    app.post(&colleague, &at(&of_owner, "revoke"), json!({})).await.problem(403, "forbidden");
+    let path = format!("{PATH}/{}", text(&of_owner["id"]));
+    Answer::of(app.request(&colleague, Method::DELETE, &path)).await.problem(403, "forbidden");
+    app.get(&with(owner, &text(&of_owner["key"])), "/api/v1/jobs").await.expect(200);
+
     // A key of the tenant acts with its role, makes none above it, and is no person.
     let admin = make(&app, owner, json!({ "name": "admin", "owner": "tenant", "role": "admin" })).await;
     let admin = with(owner, &text(&admin["key"]));

@@ -43,6 +43,35 @@ async fn forwarded(app: &App, for_whom: &str) -> Answer {
     Answer::of(app.anonymous(Method::GET, PUBLIC).header("x-forwarded-for", for_whom)).await
 }
 
+/// Whoever guesses keys is told to wait; whoever is known, or comes without any, is not.
+#[tokio::test]
+async fn an_address_comes_so_often_with_what_is_refused() {
+    let app = App::start_with(per_address(3)).await;
+    let refused = |shown: Shown| {
+        let request = app.anonymous(Method::GET, "/api/v1/jobs");
+        Answer::of(match shown {
+            Shown::Key => request.header("x-api-key", format!("sk_{}", "A".repeat(43))),
+            Shown::Cookie => request.header("cookie", format!("__Host-streamspace=ss_{}", "A".repeat(43))),
+            Shown::Nothing => request,
+        })
+    };
+    for shown in [Shown::Key, Shown::Cookie, Shown::Key] {
+        refused(shown).await.problem(401, "unauthenticated");
+    }
+    for shown in [Shown::Key, Shown::Cookie] {
+        refused(shown).await.problem(429, "rate-limited");
+    }
+    refused(Shown::Nothing).await.problem(401, "unauthenticated");
+    app.get(&app.ours.user, "/api/v1/jobs").await.expect(200);
+    Answer::of(app.anonymous(Method::GET, PUBLIC)).await.expect(200);
+}
+
+enum Shown {
+    Key,
+    Cookie,
+    Nothing,
+}
+
 #[tokio::test]
 async fn an_address_has_its_minute() {
     let app = App::start_with(per_address(3)).await;

@@ -204,6 +204,26 @@ async fn a_link_ends_with_its_time_its_address_and_its_person() {
     anyone(&app, "email/verify", json!({ "token": last })).await.problem(404, "not-found");
 }
 
+/// Anybody's people may be given a stranger's address.
+#[tokio::test]
+async fn an_address_gets_twenty_links_an_hour() {
+    let (app, smtp) = app().await;
+    let who = &app.ours.user;
+    app.execute(&format!(
+        "insert into mailed_links (secret_hash, tenant_id, user_id, email, purpose, created_at, expires_at)
+         select sha256(n::text::bytea), '{}', '{}', upper('{}'), 'email', now(), now()
+         from generate_series(1, 20) n",
+        app.theirs.id, app.theirs.owner.id, who.email
+    ))
+    .await;
+    ask(&app, &who.email, Some(&who.slug)).await;
+    all_is_mailed(&app).await;
+    assert!(smtp.received().unwrap().is_empty());
+    app.execute("delete from mailed_links where secret_hash = sha256('1'::bytea)").await;
+    ask(&app, &who.email, Some(&who.slug)).await;
+    smtp.mail(1, &who.email, SOON).await;
+}
+
 #[tokio::test]
 async fn a_person_gets_three_links_an_hour() {
     let (app, smtp) = app().await;

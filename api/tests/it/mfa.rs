@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::{Answer, App, PASSWORD, Person},
+    cli_sign_in::{self, Browser, PROGRAM, authorize},
     sign_in::{cheap, login},
 };
 
@@ -222,6 +223,28 @@ async fn setting_one_up_takes_a_sign_in_of_late() {
     app.execute("update sign_ins set created_at = now(), method = 'cli'").await;
     enroll(&token).await.problem(403, "sign-in-again");
     enroll(&sign_in().await).await.expect(200);
+}
+
+/// Whoever has a browser's session would guess on with a program's.
+#[tokio::test]
+async fn another_sign_in_that_shows_nothing_forgives_nothing() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let browser = Browser::of(&app, who).await;
+    let SetUp { token, .. } = set_up(&app, who).await;
+    for _ in 0..5 {
+        send(&app, Method::DELETE, "/api/v1/auth/mfa", &token, json!({ "code": "000000" }))
+            .await
+            .problem(422, "invalid");
+        let asked = browser.is_asked(&authorize(PROGRAM)).await;
+        let code = cli_sign_in::code(&browser.goes_to(&asked).await);
+        cli_sign_in::exchange(&app, &cli_sign_in::shown(&code)).await.expect(200);
+    }
+    let closed = format!("select count(*) from users where id = '{}' and locked_until > now()", who.id);
+    assert_eq!(app.count(&closed).await, 1);
+    let guesses = "select count(*) from audit where action = 'sign_ins.fail' and after->>'factor' = 'second'";
+    assert_eq!(app.count(guesses).await, 5);
 }
 
 /// Whoever has an administrator's session would try every code there is.

@@ -300,7 +300,7 @@ async fn an_account_whose_address_was_proven_by_mail_is_not_whose_provider_made_
     show_password(app, &waiting, &who).await;
     expect_in(&link(app, &waiting, "same-origin").await);
     expect_in(&sign_in(app, &Browser::of("mallory")).await);
-    app.execute("update oidc_identities set proven = false, linked_by_person = false").await;
+    app.execute("update oidc_identities set proven = false, linked_through = null").await;
     expect_problem(&sign_in(app, &Browser::of("mallory")).await, 409, "link-required");
     stage.is_now("mallory", json!({ "email": "New@example.org", "email_verified": true })).await;
     expect_in(&sign_in(app, &Browser::of("mallory")).await);

@@ -80,6 +80,41 @@ async fn who_rises_comes_in_through_what_they_linked_themselves() {
         becomes(app, who, more).await;
         expect_in(&sign_in(app, &Browser::of("operator")).await);
     }
+
+    // Through another provider of the same issuer nothing was linked.
+    app.execute("update oidc_identities set linked_through = 'others'").await;
+    for more in RISEN {
+        becomes(app, who, more).await;
+        is_refused(app, "operator").await;
+        becomes(app, who, ORDINARY).await;
+    }
+}
+
+/// An admin who may not change somebody has no provider change them.
+#[tokio::test]
+async fn groups_of_an_admins_provider_unmake_no_admin() {
+    let mut users = users();
+    users["operator"]["groups"] = json!(["staff"]);
+    let stage = Stage::new(json!({ "users": users })).await;
+    let app = &stage.app;
+    let (who, admin) = (&app.ours.operator, app.admin(&app.ours.owner).await);
+    let viewers = json!([{ "group": "staff", "role": "viewer" }]);
+    stage.set_up(&admin, json!({ "groupMapping": viewers })).await;
+    app.set_password(who).await;
+    let browser = Browser::of("operator");
+    show_password(app, &browser, who).await;
+    expect_in(&link(app, &browser, "same-origin").await);
+    for (was, is) in [
+        ("operator", "viewer"),
+        ("admin", "admin"),
+        ("owner", "owner"),
+        ("operator', platform_admin = '1", "operator"),
+    ] {
+        becomes(app, who, &format!("role = '{was}'")).await;
+        let browser = Browser::of("operator");
+        expect_in(&sign_in(app, &browser).await);
+        assert_eq!(profile(app, &browser).await["role"], is, "{was}");
+    }
 }
 
 #[tokio::test]
@@ -217,8 +252,13 @@ async fn an_identity_that_is_taken_away_meanwhile_lets_nobody_in() {
     expect_in(&sign_in(app, &Browser::of("mallory")).await);
     let before = made(app).await;
     let mut owner = app.queue.db().pool().begin().await.unwrap();
-    let lock = "select 1 from users where email = 'new@example.org' for update";
-    sqlx::query(lock).execute(&mut *owner).await.unwrap();
+    app.execute(
+        "create function held() returns trigger language plpgsql as
+         $$ begin perform pg_advisory_xact_lock(1); return new; end $$",
+    )
+    .await;
+    app.execute("create trigger held before insert on sign_ins for each row execute function held()").await;
+    sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *owner).await.unwrap();
     let browser = Browser::of("mallory");
     let page: Page = {
         let coming = sign_in(app, &browser);

@@ -149,6 +149,9 @@ async fn what_is_wrong_with_a_description_is_told() {
         refused(json!({ "name": "No Name", "providerUrl": "http://id.example" })).await,
         ["/name", "/providerUrl", "/redirectUri"]
     );
+    // Somebody else's sign-in would be sent there.
+    let elsewhere = json!({ "redirectUri": "https://evil.example/api/v1/auth/oidc/acme/callback" });
+    assert_eq!(refused(elsewhere).await, ["/redirectUri"]);
     assert_eq!(refused(json!({ "clientSecret": null })).await, ["/clientSecret"]);
     assert_eq!(refused(json!({ "clientSecret": "" })).await, ["/clientSecret"]);
     assert_eq!(refused(json!({ "tenant": "theirs" })).await, ["/tenant"]);

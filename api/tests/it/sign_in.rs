@@ -1,6 +1,6 @@
 //! People sign in, stay in, and are out when they should be.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use reqwest::Method;
@@ -586,7 +586,11 @@ async fn an_address_that_guesses_is_closed_though_it_signs_in() {
         app.execute("update users set failed_logins = 0, locked_until = null").await;
         login(&app, body.clone()).await.expect(200);
     }
-    login(&app, body).await.problem(429, "rate-limited");
+    let answer = login(&app, body.clone()).await.problem(429, "rate-limited");
+    assert!(answer.text.contains("name yours"), "{}", answer.text);
+    // Nobody of an office is kept out by that who says where they want to go.
+    let named = json!({ "email": victim.email, "password": "a guess", "tenant": "theirs" });
+    login(&app, named).await.expect(200);
     let strangers = format!(
         "select count(*) from audit where tenant_id = '{}' and user_id = '{}'",
         app.ours.id, app.theirs.user.id
@@ -625,17 +629,8 @@ async fn who_hangs_up_has_learned_nothing_and_is_charged_nothing() {
     app.set_password(who).await;
     let failed = format!("select failed_logins::bigint from users where id = '{}'", who.id);
     let hang_up = async |password: &str| {
-        let body = json!({ "email": who.email, "password": password, "tenant": who.slug }).to_string();
-        let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
-        let request = format!(
-            "POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        tokio::io::AsyncWriteExt::write_all(&mut socket, request.as_bytes()).await.unwrap();
-        eventually(Duration::from_secs(10), "the attempt is counted", async || {
-            (app.count(&failed).await == 1).then_some(())
-        })
-        .await;
+        let body = json!({ "email": who.email, "password": password, "tenant": who.slug });
+        drop(ask(&app, body, &failed).await);
     };
     for password in [PASSWORD, "a guess"] {
         hang_up(password).await;
@@ -647,6 +642,45 @@ async fn who_hangs_up_has_learned_nothing_and_is_charged_nothing() {
     for table in ["sign_ins", "sign_in_failures", "audit where action like 'sign_ins.%'"] {
         assert_eq!(app.count(&format!("select count(*) from {table}")).await, 0, "{table}");
     }
+}
+
+/// Asks, as far as that the attempt is counted.
+async fn ask(app: &App, body: Value, failed: &str) -> tokio::net::TcpStream {
+    let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
+    let body = body.to_string();
+    let request = format!(
+        "POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    tokio::io::AsyncWriteExt::write_all(&mut socket, request.as_bytes()).await.unwrap();
+    eventually(Duration::from_secs(10), "the attempt is counted", async || {
+        (app.count(failed).await == 1).then_some(())
+    })
+    .await;
+    socket
+}
+
+/// What fits is answered at once, so whoever waits a little longer has learned that it does not: where no
+/// tenant is named some looks are for nothing.
+#[tokio::test]
+async fn who_hangs_up_when_it_can_only_be_wrong_is_charged() {
+    let auth = AuthConfig { argon2_iterations: 60, ..AuthConfig::default() };
+    let app = App::start_with(Config { auth, limits: generous(), ..Config::default() }).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let failed = format!("select failed_logins::bigint from users where id = '{}'", who.id);
+    let since = Instant::now();
+    login(&app, json!({ "email": who.email, "password": PASSWORD })).await.expect(200);
+    let one_look = since.elapsed();
+    let socket = ask(&app, json!({ "email": who.email, "password": "a guess" }), &failed).await;
+    tokio::time::sleep(one_look * 3 / 2).await;
+    drop(socket);
+    eventually(Duration::from_secs(20), "it is written down", async || {
+        (app.count("select count(*) from audit where action = 'sign_ins.fail'").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(app.count(&failed).await, 1);
+    assert_eq!(app.count("select failures::bigint from sign_in_failures").await, 1);
 }
 
 /// What ends sign-ins locks the person, then their sign-ins; who goes on must not come the other way.

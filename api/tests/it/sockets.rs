@@ -200,6 +200,31 @@ async fn a_ticket_opens_its_path_once() {
     Answer::of(request).await.problem(401, "unauthenticated");
 }
 
+/// A ticket is worth no more than the token that it was asked for with.
+#[tokio::test]
+async fn a_ticket_of_an_access_token_ends_with_it() {
+    let app = App::start_with(cheap()).await;
+    let who = &app.ours.user;
+    app.set_password(who).await;
+    let body = json!({ "email": who.email, "password": PASSWORD, "tenant": who.slug });
+    let signed_in = login(&app, body).await.expect(200).json();
+    let asked = async || {
+        let ask = app.anonymous(Method::POST, "/api/v1/streams/ticket");
+        let ask = ask.bearer_auth(signed_in["accessToken"].as_str().unwrap());
+        let given = Answer::of(ask.json(&json!({ "path": PATH }))).await.expect(201).json();
+        format!("{PATH}?ticket={}", given["ticket"].as_str().unwrap())
+    };
+    let some = "select count(*) from stream_tickets where holder_until between now() + interval '29 min' and now() + interval '31 min'";
+    let (soon, past) = (asked().await, asked().await);
+    assert_eq!(app.count(some).await, 2, "its end is noted");
+    app.execute("update stream_tickets set holder_until = now() + interval '2 s'").await;
+    let mut socket = connect(app.address, &soon, None).await.unwrap();
+    let start = Instant::now();
+    assert_eq!(next(&mut socket).await, Err("revoked".to_owned()));
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert_eq!(connect(app.address, &past, None).await.unwrap_err(), 401);
+}
+
 /// Whoever opened it, and however: a cookie, a token, a ticket.
 #[tokio::test]
 async fn sockets_of_a_sign_in_end_with_it() {

@@ -314,3 +314,24 @@ async fn a_deletion_whose_process_is_killed_is_finished_by_the_next() {
     let kept = "select count(*) from audit where action = 'tenants.create' and after->>'slug' = 'acme'";
     assert_eq!(number(&installation, kept).await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_audit_is_found() {
+    let installation = Installation::new("audit").await;
+    let _up = installation.up().await;
+    let verify = ["admin", "audit", "verify"];
+    let sealed = eventually(DEADLINE, "everything is sealed", async || {
+        let (status, output) = installation.run(&verify).await;
+        assert!(status.success(), "{output}");
+        output.contains(" 0 are not sealed yet").then_some(output)
+    });
+    let sealed = sealed.await;
+    assert!(!sealed.contains("0 rows"), "the first start is in it: {sealed}");
+
+    let changed = "update audit set action = 'nothing.happened'
+                   where id = (select id from audit order by id limit 1) returning id::text";
+    let row: String = sqlx::query_scalar(changed).fetch_one(&mut installation.connect().await).await.unwrap();
+    let (status, output) = installation.run(&verify).await;
+    assert!(!status.success() && output.contains("the audit is not what it was"), "{output}");
+    assert!(output.contains(&row), "it names the row {row}: {output}");
+}

@@ -69,7 +69,7 @@ section! {
         api_key_per_hour: u32 = 10_000;
         /// Requests a minute of a person who signed in, over all their sign-ins.
         user_per_minute: u32 = 600;
-        /// Requests a minute of an address, or of an IPv6 network `/64`, to operations that are open to everybody; health and documents are not counted.
+        /// Requests a minute of an address, or of an IPv6 network `/64`, to operations that are open to everybody; health and documents are not counted. As many may come with keys and sign-ins that are refused.
         address_per_minute: u32 = 60;
     }
 }

@@ -27,7 +27,7 @@ pub use self::{
 };
 use crate::{
     audit::{self, Entry},
-    identity::{Permission, Require},
+    identity::{self, Permission, Require},
     opaque::Form,
 };
 
@@ -194,9 +194,22 @@ async fn for_change(tx: &mut Tx, id: ApiKeyId) -> Result<ApiKey, Error> {
     visible(tx.conn().await?, &actor, id, store::Lock::ForChange).await
 }
 
+/// One that may be ended: of other people only by those who may change them.
+async fn for_end(tx: &mut Tx, id: ApiKeyId) -> Result<ApiKey, Error> {
+    let key = for_change(tx, id).await?;
+    if let Owner::User(user) = key.owner
+        && tx.actor().user != Some(user)
+    {
+        let tenant = tx.tenant();
+        let person = identity::person(tx.conn().await?, tenant, user).await?;
+        identity::may_change(tx.actor(), &person)?;
+    }
+    Ok(key)
+}
+
 /// It works no more, and is kept.
 pub async fn revoke(tx: &mut Tx, id: ApiKeyId) -> Result<ApiKey, Error> {
-    let before = for_change(tx, id).await?;
+    let before = for_end(tx, id).await?;
     let tenant = tx.tenant();
     if !store::revoke(tx.conn().await?, tenant, id).await? {
         return Ok(before); // it was already
@@ -209,7 +222,7 @@ pub async fn revoke(tx: &mut Tx, id: ApiKeyId) -> Result<ApiKey, Error> {
 
 /// It and its usage are gone; what it did stays in the audit.
 pub async fn delete(tx: &mut Tx, id: ApiKeyId) -> Result<(), Error> {
-    let before = for_change(tx, id).await?;
+    let before = for_end(tx, id).await?;
     let tenant = tx.tenant();
     store::delete(tx.conn().await?, tenant, id).await?;
     Ok(audit::record(tx, Entry::new("api_keys.delete", "api_key", id).before(shown(&before))).await?)

@@ -22,7 +22,8 @@ use streamspace_queue::Tx;
 
 pub(crate) use self::model::check_email;
 pub(crate) use self::people::{
-    free_username, insert_user, may_manage, of_sign_in, person, person_named, unlock, verify_email, waiting,
+    free_username, insert_user, lock, may_change, may_manage, of_sign_in, person, person_named, unlock,
+    verify_email, waiting,
 };
 pub(crate) use self::removal::may_decide_deletion;
 pub use self::{

@@ -46,6 +46,11 @@ pub(crate) async fn person(conn: &mut PgConnection, tenant: TenantId, id: UserId
     store::by_id(conn, tenant, id).await
 }
 
+/// The same, locked until the commit.
+pub(crate) async fn lock(conn: &mut PgConnection, tenant: TenantId, id: UserId) -> Result<User, Error> {
+    store::lock(conn, tenant, id).await
+}
+
 /// Anybody by their address, for other slices.
 pub(crate) async fn person_named(
     conn: &mut PgConnection,

@@ -21,6 +21,8 @@ use crate::{
 
 /// Links of one purpose that a person gets in an hour.
 const MOST_IN_AN_HOUR: i64 = 3;
+/// Links of all purposes and people that one address gets in an hour.
+const MOST_TO_AN_ADDRESS: i64 = 20;
 
 // Of all kinds here. Somebody waits for the mail, so the first retry comes soon; a server that is down
 // for some hours loses none.
@@ -41,7 +43,7 @@ pub(super) async fn within_limit(
     purpose: Purpose,
     people: Vec<Whom>,
 ) -> sqlx::Result<Vec<Whom>> {
-    let enough = store::have_enough(conn, purpose, &people, MOST_IN_AN_HOUR).await?;
+    let enough = store::have_enough(conn, purpose, &people, MOST_IN_AN_HOUR, MOST_TO_AN_ADDRESS).await?;
     Ok(people.into_iter().filter(|whom| !enough.contains(&whom.user)).collect())
 }
 
@@ -74,7 +76,9 @@ pub(super) async fn mail_one(
     };
     let people = within_limit(conn, purpose, vec![person.whom]).await?;
     let [_] = people.as_slice() else {
-        return Err(Failure::permanent("this person got enough of these mails within the last hour"));
+        return Err(Failure::permanent(
+            "this person or address got enough of these mails within the last hour",
+        ));
     };
     let made = make(&mut tx, purpose, &people).await?;
     tx.commit().await?;

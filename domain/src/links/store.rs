@@ -122,23 +122,32 @@ pub(super) async fn by_id(
     }))
 }
 
-/// Of these people, who got so many links of a purpose within the last hour.
+/// Of these people, who got so many links of a purpose within the last hour, or whose address got so many of
+/// all purposes: as many people as somebody likes may be given one stranger's address.
 pub(super) async fn have_enough(
     conn: &mut PgConnection,
     purpose: Purpose,
     people: &[Whom],
     enough: i64,
+    enough_for_address: i64,
 ) -> sqlx::Result<Vec<UserId>> {
     let (tenants, users) = ids(people);
+    let emails: Vec<_> = people.iter().map(|whom| whom.email.clone()).collect();
     sqlx::query_scalar!(
-        r#"select l.user_id as "user: UserId" from mailed_links l
-           join unnest($1::uuid[], $2::uuid[]) as p (tenant_id, user_id) using (tenant_id, user_id)
-           where l.purpose = $3 and l.created_at > queue.now() - interval '1 hour'
-           group by l.user_id having count(*) >= $4"#,
+        r#"select p.user_id as "user!: UserId"
+           from unnest($1::uuid[], $2::uuid[], $5::text[]) as p (tenant_id, user_id, email)
+           where (select count(*) from mailed_links l
+                  where (l.tenant_id, l.user_id, l.purpose) = (p.tenant_id, p.user_id, $3)
+                    and l.created_at > queue.now() - interval '1 hour') >= $4
+              or (select count(*) from mailed_links l
+                  where lower(l.email) = lower(p.email)
+                    and l.created_at > queue.now() - interval '1 hour') >= $6"#,
         &tenants,
         &users,
         purpose.as_str(),
         enough,
+        &emails,
+        enough_for_address,
     )
     .fetch_all(conn)
     .await

@@ -54,16 +54,20 @@ pub(super) async fn of(
     let given = given(settings, &claims.list(&settings.groups_claim).unwrap_or_default());
     let tenant = tx.tenant();
     let conn = tx.conn().await?;
+    // The person first, as by all that changes them or ends what they have.
+    if let Some(user) = identities_store::whose(conn, tenant, &settings.provider_url, subject).await? {
+        identity::lock(conn, tenant, user).await?;
+    }
     let identity = match identities_store::identity(conn, tenant, &settings.provider_url, subject).await? {
         Some(identity) => identity,
         None => link(tx, settings, claims, &given, subject, linking).await?,
     };
-    let person = identity::person(tx.conn().await?, tenant, identity.user).await?;
+    let person = identity::lock(tx.conn().await?, tenant, identity.user).await?;
     if !person.active {
         return Err(Error::Disabled);
     }
     check(tx, provider, claims, &identity, &person, linking).await?;
-    give_role(tx, &person, &given).await?;
+    give_role(tx, provider, &person, &given).await?;
     give_teams(tx, &identity, &given).await?;
     Ok(identity)
 }
@@ -81,15 +85,18 @@ async fn check(
     let settings = &provider.settings;
     let link_required = || Error::LinkRequired { provider: settings.name.clone() };
     let tenant = tx.tenant();
+    // What they have linked is what this provider says. Another one of the same issuer is set up by somebody
+    // else, to whom its people's sign-ins may be worth something.
+    let is_linked = identity.linked_through.as_ref() == Some(&settings.name);
     match linking {
         Some(linking) if linking.user != identity.user => return Err(Error::LinkedToAnother),
-        Some(linking) if linking.in_person && !identity.linked_by_person => {
-            identities_store::set_linked(tx.conn().await?, tenant, identity.id).await?;
+        Some(linking) if linking.in_person && !is_linked => {
+            identities_store::set_linked(tx.conn().await?, tenant, identity.id, &settings.name).await?;
             return record_link(tx, settings, claims, identity.user, "sign_in").await;
         }
         _ => {}
     }
-    if identity.linked_by_person {
+    if is_linked {
         return Ok(());
     }
     if !may_speak_for(provider, person) {
@@ -159,7 +166,7 @@ async fn link(
         issuer: &settings.provider_url,
         subject,
         proven,
-        linked_by_person: by == "sign_in",
+        linked_through: (by == "sign_in").then_some(&settings.name),
     };
     let identity = identities_store::insert_identity(conn, tenant, new).await?;
     record_link(tx, settings, claims, user, by).await?;
@@ -221,10 +228,11 @@ async fn create(
     })
 }
 
-/// Owners are made by people, and so unmade.
-async fn give_role(tx: &mut Tx, person: &User, given: &Given) -> Result<(), Error> {
+/// Owners are made by people, and so unmade; and whoever could not be changed by those who set the provider
+/// up is not by their provider.
+async fn give_role(tx: &mut Tx, provider: &Provider, person: &User, given: &Given) -> Result<(), Error> {
     match given.role {
-        Some(role) if role != person.role && person.role < Role::Owner => {
+        Some(role) if role != person.role && person.role < Role::Owner && may_speak_for(provider, person) => {
             let change = ChangeUser { role: Some(role), ..ChangeUser::default() };
             identity::change_user(tx, person.id, change).await?;
             Ok(())
@@ -238,7 +246,7 @@ async fn give_teams(tx: &mut Tx, identity: &Identity, given: &Given) -> Result<(
     let (tenant, user) = (tx.tenant(), identity.user);
     let before = identities_store::memberships(tx.conn().await?, tenant, identity.id).await?;
     for (&team, &role) in &given.teams {
-        if !before.contains(&team) {
+        let Some(now) = before.get(&team) else {
             match teams::add_member(tx, team, Whom::User(user), role).await {
                 Ok(_) => {
                     identities_store::insert_membership(tx.conn().await?, tenant, identity, team).await?
@@ -246,11 +254,13 @@ async fn give_teams(tx: &mut Tx, identity: &Identity, given: &Given) -> Result<(
                 Err(teams::Error::AlreadyMember | teams::Error::NoTeam) => {}
                 Err(error) => return Err(error.into()),
             }
-        } else if teams::role_of(tx.conn().await?, tenant, team, user).await? != Some(role) {
+            continue;
+        };
+        if *now != role {
             kept(teams::change_member(tx, team, user, role).await.map(drop))?;
         }
     }
-    for team in before.into_iter().filter(|team| !given.teams.contains_key(team)) {
+    for team in before.into_keys().filter(|team| !given.teams.contains_key(team)) {
         kept(teams::remove_member(tx, team, user).await)?;
     }
     Ok(())

@@ -143,8 +143,7 @@ impl Settings {
     }
 
     /// Whether an address is that of this provider's callback, on whatever host: an installation may be
-    /// reached by more names than its public URL has. A browser that is sent elsewhere has its cookie
-    /// here, and who has the code alone can't redeem it.
+    /// reached by more names than its public URL has. Which ones those are only the operator says.
     fn is_callback(&self, uri: &str) -> bool {
         let callback = format!("/auth/oidc/{}/callback", self.name);
         uri.len() <= LONGEST_URL

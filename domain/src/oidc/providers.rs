@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use streamspace_common::{Actor, OidcProviderId, Place, Sealed, Secret};
+use streamspace_common::{Actor, OidcProviderId, Place, Sealed, Secret, web};
 use streamspace_queue::Tx;
+use url::Url;
 
 use super::{
     Error, Oidc,
@@ -140,6 +141,10 @@ impl Oidc {
         if let Some((pointer, detail)) = new.faults().into_iter().next() {
             return Err(Error::Invalid { pointer, detail });
         }
+        if new.redirect_uri.as_ref().is_some_and(|uri| !self.is_here(uri)) {
+            let detail = format!("leads elsewhere than to {}", self.0.public_url);
+            return Err(Error::Invalid { pointer: "/redirectUri".to_owned(), detail });
+        }
         // Whom one may not make oneself one has no provider make.
         identity::may_manage(tx.actor(), new.highest_role())?;
         if self.configured().any(|own| own.settings.name == new.name) {
@@ -156,6 +161,14 @@ impl Oidc {
             return Err(Error::Invalid { pointer: format!("/groupMapping/{n}/teamId"), detail });
         }
         Ok(())
+    }
+
+    /// Whether browsers that go there are with us, or stay on their own machine: whoever begins a sign-in,
+    /// sends somebody else there and gets the code comes in as them.
+    fn is_here(&self, uri: &str) -> bool {
+        let Ok(uri) = Url::parse(uri) else { return false };
+        web::is_loopback(&uri)
+            || Url::parse(&self.0.public_url).is_ok_and(|ours| ours.origin() == uri.origin())
     }
 
     fn seal(&self, id: OidcProviderId, secret: &Secret<String>) -> Result<Sealed, Error> {

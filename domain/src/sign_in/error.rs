@@ -30,6 +30,10 @@ pub enum Error {
     TenantRequired { slugs: Vec<String> },
     #[error("too many sign-ins from this address have failed")]
     Slowed { retry_after: Duration },
+    #[error(
+        "too many sign-ins from this address that named no tenant were tried on other people: name yours"
+    )]
+    NameTenant { retry_after: Duration },
     #[error("there is no such sign-in")]
     NotFound,
     #[error("{field}: {message}")]
@@ -57,7 +61,9 @@ impl Classified for Error {
             Self::NotLately => ErrorKind::Forbidden,
             Self::HasSecondFactor | Self::NoSecondFactor => ErrorKind::Conflict,
             Self::TenantRequired { .. } | Self::Invalid { .. } => ErrorKind::Invalid,
-            Self::Slowed { retry_after } => ErrorKind::RateLimited { retry_after: *retry_after },
+            Self::Slowed { retry_after } | Self::NameTenant { retry_after } => {
+                ErrorKind::RateLimited { retry_after: *retry_after }
+            }
             Self::NotFound => ErrorKind::NotFound,
             Self::NoKey | Self::Sealed(_) | Self::Busy(Busy::Failed) => ErrorKind::Internal,
             Self::Busy(Busy::Full | Busy::Gone) => ErrorKind::Unavailable,

@@ -3,6 +3,9 @@
 //! it. A failure is counted against the address once it is one: an office may sign in all at once. Of those
 //! who guess from one address, no more are tried together than wait for a hash at most.
 //!
+//! A sign-in that names no tenant and fits in one was a guess at those of the same address in others. Such
+//! guesses close no more than this way in: whoever names their tenant goes on.
+//!
 //! A closed account answers as if the password were wrong. Whoever guesses learns nothing from it; whoever
 //! owns it can wait, reset the password, or ask an administrator.
 
@@ -44,6 +47,11 @@ pub(super) fn counted(address: IpAddr) -> String {
             format!("{}/64", Ipv6Addr::from_bits(network))
         }
     }
+}
+
+/// The same for sign-ins that name no tenant and succeed in one: they were tried in others too.
+pub(super) fn anywhere(address: IpAddr) -> String {
+    format!("{} without a tenant", counted(address))
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::{
     Challenge, Client, Error, LoggedIn, Login, Method, SignIns,
     attempts_store::{self, Candidate},
-    lockout::counted,
+    beats,
+    lockout::{anywhere, counted},
     passwords::Busy,
     store::{self, Shown},
 };
@@ -26,24 +27,15 @@ use crate::{
 /// Tenants of one address in which a password is tried when none is named. Where none of them fits, so many
 /// are looked at whoever is known, so that the time does not tell in how many somebody is: each costs all.
 const MOST_TENANTS: u8 = 4;
-/// Refusals are told on the beat, so that a row more or less that was written is not in the time.
-const BEAT: Duration = Duration::from_millis(100);
-/// As long as it takes at this cost, more or less; each step above it doubles that.
-const BCRYPT_OF_A_BEAT: u32 = 10;
-/// 6.4 s.
-const MOST_STEPS: u32 = 6;
+/// Dearer hashes than this, of a second each, are told from others: they would cost strangers' guesses more.
+const DEAREST: u32 = 14;
+const FRESH: Duration = Duration::from_secs(60);
 /// For showing a second factor.
 const CHALLENGE: Duration = Duration::from_secs(300);
 
-/// Longer while there are hashes of an import that take longer.
-fn beat(bcrypt_cost: Option<u32>) -> Duration {
-    let steps = bcrypt_cost.unwrap_or_default().saturating_sub(BCRYPT_OF_A_BEAT);
-    BEAT * 2_u32.pow(steps.min(MOST_STEPS))
-}
-
-fn next_beat(began: Instant, beat: Duration) -> Instant {
-    let beats = began.elapsed().as_millis() / beat.as_millis() + 1;
-    began + beat * u32::try_from(beats).unwrap_or(u32::MAX)
+/// Passwords that are looked at where none fits.
+fn looks(login: &Login) -> usize {
+    usize::from(if login.tenant.is_none() { MOST_TENANTS } else { 1 })
 }
 
 impl SignIns {
@@ -59,9 +51,11 @@ impl SignIns {
         client: &Client,
         gone: &CancellationToken,
     ) -> Result<LoggedIn, Error> {
-        let began = Instant::now();
+        let came = Instant::now();
+        let imports = self.bcrypt_cost().await?;
         let candidates = self.attempt(request, login).await?;
-        let (fitting, others) = match self.compare(login, &candidates, gone).await {
+        let hashing = Instant::now();
+        let (fitting, others) = match self.compare(login, &candidates, imports, gone).await {
             Ok(compared) => compared,
             Err(busy) => {
                 // Nobody has learned anything.
@@ -71,8 +65,9 @@ impl SignIns {
             }
         };
         if fitting.is_empty() {
-            let beat = self.fail(request, login, &others).await?;
-            tokio::time::sleep_until(next_beat(began, beat)).await;
+            let hashed = hashing.elapsed();
+            self.fail(request, login, &others).await?;
+            tokio::time::sleep_until(beats::next(came, hashed)).await;
             return Err(Error::Refused);
         }
         // Whoever has shown that the address is theirs has not guessed at their other accounts. Anybody's
@@ -81,6 +76,11 @@ impl SignIns {
         let mut forgiven: Vec<_> = fitting.iter().map(|(who, _)| who.user.0).collect();
         if is_guess {
             let mut tx = self.0.queue.begin(Actor::system(PLATFORM), request.clone());
+            // An address may not be closed by it: whoever makes accounts with the addresses of an office's
+            // people would close the office out.
+            if let Some(address) = request.address {
+                attempts_store::fail_from(tx.conn().await?, &anywhere(address), self.0.rules).await?;
+            }
             self.record_failures(&mut tx, &others).await?;
             tx.commit().await?;
         } else {
@@ -98,10 +98,15 @@ impl SignIns {
     /// Counts it against each account that it could be for.
     async fn attempt(&self, request: &Request, login: &Login) -> Result<Vec<Candidate>, Error> {
         let mut db = self.0.queue.db().begin().await?;
-        if let Some(address) = request.address
-            && let Some(retry_after) = attempts_store::closed_to(&mut db, &counted(address)).await?
-        {
-            return Err(Error::Slowed { retry_after });
+        if let Some(address) = request.address {
+            if let Some(retry_after) = attempts_store::closed_to(&mut db, &counted(address)).await? {
+                return Err(Error::Slowed { retry_after });
+            }
+            if login.tenant.is_none()
+                && let Some(retry_after) = attempts_store::closed_to(&mut db, &anywhere(address)).await?
+            {
+                return Err(Error::NameTenant { retry_after });
+            }
         }
         let candidates = attempts_store::attempt(
             &mut db,
@@ -120,6 +125,7 @@ impl SignIns {
         &self,
         login: &Login,
         candidates: &[Candidate],
+        bcrypt_cost: Option<u32>,
         gone: &CancellationToken,
     ) -> Result<(Vec<(Candidate, Option<String>)>, Vec<Candidate>), Error> {
         let passwords = &self.0.passwords;
@@ -133,12 +139,44 @@ impl SignIns {
             }
         }
         if fitting.is_empty() {
-            let looks = usize::from(if login.tenant.is_none() { MOST_TENANTS } else { 1 });
-            for _ in others.len()..looks {
-                look(None).await?;
-            }
+            // All is known by now, and who waits no longer may have noticed it: that counts.
+            let _ = self.look_on(login, &others, bcrypt_cost, gone).await;
         }
         Ok((fitting, others))
+    }
+
+    /// So much and so long as if there were accounts of all kinds.
+    async fn look_on(
+        &self,
+        login: &Login,
+        others: &[Candidate],
+        bcrypt_cost: Option<u32>,
+        gone: &CancellationToken,
+    ) -> Result<(), Busy> {
+        let passwords = &self.0.passwords;
+        for other in others {
+            let stored = other.password_hash.clone();
+            unless(gone, passwords.rest(login.password.clone(), stored, bcrypt_cost)).await?;
+        }
+        for _ in others.len()..looks(login) {
+            unless(gone, passwords.compare(login.password.clone(), None)).await?;
+            unless(gone, passwords.rest(login.password.clone(), None, bcrypt_cost)).await?;
+        }
+        Ok(())
+    }
+
+    /// Of the dearest hash that an import has brought and nobody has signed in with since; a minute old at
+    /// most.
+    async fn bcrypt_cost(&self) -> Result<Option<u32>, Error> {
+        let latest = *self.0.imports.lock().expect("no panic while it was held");
+        if let Some((_, cost)) = latest.filter(|(at, _)| at.elapsed() < FRESH) {
+            return Ok(cost);
+        }
+        let now = Instant::now();
+        let cost = attempts_store::highest_bcrypt_cost(&mut *self.0.queue.read().await?).await?;
+        let cost = cost.map(|cost| cost.min(DEAREST));
+        *self.0.imports.lock().expect("no panic while it was held") = Some((now, cost));
+        Ok(cost)
     }
 
     async fn let_in(
@@ -186,16 +224,9 @@ impl SignIns {
 
     /// Nobody was let in. A stranger's guess is written down as a known person's is: in the platform's
     /// audit.
-    ///
-    /// Answers the beat on which it is to be told: whoever's password is of an import is looked at for
-    /// longer, so all are told as late.
-    async fn fail(
-        &self,
-        request: &Request,
-        login: &Login,
-        accounts: &[Candidate],
-    ) -> Result<Duration, Error> {
+    async fn fail(&self, request: &Request, login: &Login, accounts: &[Candidate]) -> Result<(), Error> {
         let mut tx = self.0.queue.begin(Actor::system(PLATFORM), request.clone());
+        self.fail_from(&mut tx).await?;
         self.record_failures(&mut tx, accounts).await?;
         let (email, slug) = (login.email.trim(), login.tenant.as_deref());
         let closed = attempts_store::closed(tx.conn().await?, email, slug, i64::from(MOST_TENANTS)).await?;
@@ -208,9 +239,7 @@ impl SignIns {
         if accounts.is_empty() && closed.is_empty() {
             audit::record(&mut tx, Entry::new("sign_ins.fail", "user", "unknown")).await?;
         }
-        let cost = attempts_store::highest_bcrypt_cost(tx.conn().await?).await?;
-        tx.commit().await?;
-        Ok(beat(cost))
+        Ok(tx.commit().await?)
     }
 
     async fn give_back(&self, request: &Request, users: &[Uuid]) -> Result<(), Error> {
@@ -219,9 +248,8 @@ impl SignIns {
         Ok(tx.commit().await?)
     }
 
-    /// Of the address, and against accounts whose password it was not.
+    /// Against accounts whose password it was not.
     async fn record_failures(&self, tx: &mut Tx, accounts: &[Candidate]) -> Result<(), Error> {
-        self.fail_from(tx).await?;
         for account in accounts {
             audit::record_in(tx, account.tenant, Entry::new("sign_ins.fail", "user", account.user)).await?;
             if account.closes {
@@ -274,24 +302,4 @@ pub(super) async fn record_lock(tx: &mut Tx, tenant: TenantId, user: UserId) -> 
     info!(user.id = %user, "signing in is closed to {user} for a while: too many failures");
     let locked = Entry::new("users.lock", "user", user).after(json!({ "locked": true }));
     Ok(audit::record_in(tx, tenant, locked).await?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refusals_are_told_on_the_beat_of_the_slowest_hash() {
-        let told_after = |cost, worked: u64| {
-            let began = Instant::now().checked_sub(Duration::from_millis(worked)).expect("up for a while");
-            let late = next_beat(began, beat(cost)) - began;
-            late.as_millis()
-        };
-        assert_eq!((told_after(None, 30), told_after(None, 130)), (100, 200));
-        assert_eq!(
-            (told_after(Some(10), 30), told_after(Some(12), 30), told_after(Some(12), 330)),
-            (100, 400, 400)
-        );
-        assert_eq!(told_after(Some(31), 30), 6400);
-    }
 }

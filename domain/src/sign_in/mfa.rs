@@ -117,6 +117,10 @@ impl SignIns {
             store::disable(conn, tenant, user).await?;
             attempts_store::give_back(conn, &[user.0], self.0.rules).await?;
             audit::record(&mut tx, Entry::new("mfa.disable", "user", user)).await?;
+        } else {
+            let failed = Entry::new("sign_ins.fail", "user", user)
+                .after(json!({ "factor": "second", "signedIn": true }));
+            audit::record(&mut tx, failed).await?;
         }
         // A failure is kept too.
         tx.commit().await?;

@@ -9,6 +9,7 @@
 //! or not.
 
 mod attempts_store;
+mod beats;
 pub(crate) mod callers_store;
 pub mod cli;
 mod cli_store;
@@ -26,12 +27,16 @@ mod store;
 mod tokens;
 mod totp;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use serde_json::json;
 use sqlx::PgConnection;
 use streamspace_common::{Actor, Config, MasterKeys, Secret, SignInId, TenantId, UserId};
 use streamspace_queue::{Queue, Request, Tx};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -59,6 +64,8 @@ pub struct SignIns(Arc<Inner>);
 struct Inner {
     queue: Queue,
     passwords: Passwords,
+    /// What bcrypt costs where it costs most, and as of when.
+    imports: Mutex<Option<(Instant, Option<u32>)>>,
     tokens: Tokens,
     master: MasterKeys,
     rules: Rules,
@@ -69,6 +76,7 @@ impl SignIns {
     pub fn new(queue: Queue, master: MasterKeys, config: &Config) -> Self {
         Self(Arc::new(Inner {
             passwords: Passwords::new(&config.auth),
+            imports: Mutex::default(),
             tokens: Tokens::new(queue.clone(), master.clone(), config),
             master,
             rules: Rules::from(&config.auth),

@@ -47,6 +47,12 @@ impl Method {
         }
     }
 
+    /// Whether it shows what is guessed at: whoever has a browser's session could else guess at the second
+    /// factor behind it for ever, and begin anew by another sign-in that takes no more than the session.
+    pub(super) fn forgives(self) -> bool {
+        matches!(self, Self::Password | Self::Invitation | Self::Registration)
+    }
+
     pub(super) fn parse(text: &str) -> Self {
         [Self::Invitation, Self::Registration, Self::Oidc, Self::Cli]
             .into_iter()

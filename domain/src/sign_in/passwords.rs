@@ -88,9 +88,21 @@ impl Passwords {
         self.work(move |inner| hash(&inner.argon2, password.expose().as_bytes())).await?.ok_or(Busy::Failed)
     }
 
-    /// Without a hash it fits nothing, and takes as long.
+    /// Without a hash it fits nothing, and takes as long as with one of ours.
     pub async fn compare(&self, password: Secret<String>, stored: Option<String>) -> Result<Compared, Busy> {
         self.work(move |inner| inner.compare(password.expose().as_bytes(), stored.as_deref())).await
+    }
+
+    /// After it did not fit: what looking at a hash of another kind would have taken beyond this one, so that
+    /// how long both take tells nothing. Where people of an import have not signed in yet, bcrypt's dearest is
+    /// one of the kinds.
+    pub(super) async fn rest(
+        &self,
+        password: Secret<String>,
+        stored: Option<String>,
+        bcrypt_cost: Option<u32>,
+    ) -> Result<(), Busy> {
+        self.work(move |inner| inner.rest(password.expose().as_bytes(), stored.as_deref(), bcrypt_cost)).await
     }
 
     async fn work<T: Send + 'static>(
@@ -128,12 +140,47 @@ impl Inner {
             true => (bcrypt::verify(password, stored).unwrap_or(false), false),
             false => (argon2_fits(stored, password), self.is_current(stored)),
         };
-        // As long as for an account that there is not, where an old hash is quicker.
-        if !fits && !is_current {
-            let _ = argon2_fits(&self.decoy, password);
-        }
         let upgrade = if fits && !is_current { hash(&self.argon2, password) } else { None };
         Compared { fits, upgrade }
+    }
+
+    fn rest(&self, password: &[u8], stored: Option<&str>, bcrypt_cost: Option<u32>) {
+        let done = match stored {
+            None => Done::Ours,
+            Some(stored) if stored.starts_with("$2") => {
+                let _ = argon2_fits(&self.decoy, password);
+                Done::Bcrypt(bcrypt_cost_of(stored))
+            }
+            Some(stored) => {
+                self.rest_of_argon2(password, stored);
+                Done::Ours
+            }
+        };
+        let Some(dearest) = bcrypt_cost else { return };
+        // Each step takes as long as all before it together, and once more.
+        let steps = match done {
+            Done::Ours => dearest..dearest + 1,
+            Done::Bcrypt(cost) => cost..dearest,
+        };
+        for cost in steps {
+            let _ = bcrypt::hash_with_salt(password, cost, [0; 16]);
+        }
+    }
+
+    /// What ours takes more than a hash of weaker parameters, in passes over as much memory.
+    fn rest_of_argon2(&self, password: &[u8], stored: &str) {
+        let Some(weak) = PasswordHash::new(stored).ok().and_then(|stored| Params::try_from(&stored).ok())
+        else {
+            return;
+        };
+        let ours = self.argon2.params();
+        let work = |params: &Params| u64::from(params.m_cost()) * u64::from(params.t_cost());
+        let memory = u64::from(ours.m_cost());
+        let passes = (work(ours).saturating_sub(work(&weak)) + memory / 2) / memory;
+        let Some(passes) = u32::try_from(passes).ok().filter(|passes| *passes > 0) else { return };
+        if let Ok(params) = Params::new(ours.m_cost(), passes, ours.p_cost(), None) {
+            let _ = hash(&Argon2::new(Algorithm::Argon2id, Version::V0x13, params), password);
+        }
     }
 
     fn is_current(&self, stored: &str) -> bool {
@@ -145,6 +192,17 @@ impl Inner {
             && params.t_cost() >= wanted.t_cost()
             && params.p_cost() == wanted.p_cost()
     }
+}
+
+/// What looking at a hash that did not fit was.
+enum Done {
+    Ours,
+    Bcrypt(u32),
+}
+
+/// `$2b$12$…`; one that says nothing of the kind was not looked at for long.
+fn bcrypt_cost_of(stored: &str) -> u32 {
+    stored.split('$').nth(2).and_then(|cost| cost.parse().ok()).unwrap_or(4)
 }
 
 fn hash(argon2: &Argon2<'_>, password: &[u8]) -> Option<String> {

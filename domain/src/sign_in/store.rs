@@ -62,13 +62,14 @@ pub(super) struct Shown {
     pub no_second_factor: bool,
 }
 
-/// Makes a sign-in, and forgives the person's failures before it; `false`: what was shown holds no more.
+/// Makes a sign-in, and forgives the person's failures before it where [`Method::forgives`]; `false`: what was shown holds no more.
 /// The person is locked, so what ends their sign-ins meanwhile finds this one.
 pub(super) async fn insert(conn: &mut PgConnection, new: NewSignIn<'_>) -> sqlx::Result<bool> {
     let made = sqlx::query!(
         "with person as (
-             update users set failed_logins = 0, locked_until = null, last_login_at = queue.now(),
-                              last_active_at = queue.now()
+             update users set failed_logins = case when $12 then 0 else failed_logins end,
+                              locked_until = case when $12 then null else locked_until end,
+                              last_login_at = queue.now(), last_active_at = queue.now()
              where tenant_id = $2 and id = $3 and active
                and exists (select from tenants t where t.id = $2 and t.active)
                and ($10::text is null or password_hash = $10) and not ($11 and totp_enabled_at is not null)
@@ -88,6 +89,7 @@ pub(super) async fn insert(conn: &mut PgConnection, new: NewSignIn<'_>) -> sqlx:
         new.lifetime.as_secs_f64(),
         new.shown.password_hash.as_deref(),
         new.shown.no_second_factor,
+        new.method.forgives(),
     )
     .execute(conn)
     .await?;

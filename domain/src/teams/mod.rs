@@ -187,16 +187,6 @@ pub async fn remove_member(tx: &mut Tx, id: TeamId, user: UserId) -> Result<(), 
     Ok(audit::record(tx, removed).await?)
 }
 
-/// The role of a member, for other slices.
-pub(crate) async fn role_of(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    id: TeamId,
-    user: UserId,
-) -> sqlx::Result<Option<TeamRole>> {
-    Ok(store::member(conn, tenant, id, user).await?.map(|member| member.role))
-}
-
 /// One of these that the tenant does not have.
 pub(crate) async fn absent(
     conn: &mut PgConnection,

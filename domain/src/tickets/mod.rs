@@ -9,7 +9,7 @@ use streamspace_common::{Classified, ErrorKind, Secret, TenantId};
 use streamspace_queue::{Queue, Tx};
 
 use crate::{
-    callers::Credential,
+    callers::{Checked, Credential},
     identity::{Forbidden, Permission, Require},
     opaque::Form,
 };
@@ -38,18 +38,27 @@ pub struct Ticket {
     pub expires_at: Timestamp,
 }
 
+/// Whose a ticket is.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder {
+    pub credential: Credential,
+    /// The end of the access token that it was made with.
+    pub until: Option<Timestamp>,
+}
+
 const MOST_PRUNED: i64 = 1000;
 
 /// Makes a ticket for one path with the rights of what the caller came with.
-pub async fn issue(tx: &mut Tx, holder: Credential, path: &str) -> Result<Ticket, Error> {
+pub async fn issue(tx: &mut Tx, holder: &Checked, path: &str) -> Result<Ticket, Error> {
     tx.require(Permission::StreamsOpen)?;
     let secret = Form::TICKET.make();
-    let expires_at = store::insert(tx, &Form::TICKET.hash_made(&secret), holder, path).await?;
+    let holder = Holder { credential: holder.credential, until: holder.expires_at };
+    let expires_at = store::insert(tx, &Form::TICKET.hash_made(&secret), &holder, path).await?;
     Ok(Ticket { secret, expires_at })
 }
 
 /// Takes a ticket: whose it was, if it was good for this path. It is used up either way.
-pub async fn take(queue: &Queue, secret: &str, path: &str) -> sqlx::Result<Option<Credential>> {
+pub async fn take(queue: &Queue, secret: &str, path: &str) -> sqlx::Result<Option<Holder>> {
     let Some(hash) = Form::TICKET.hash(secret) else { return Ok(None) };
     let mut tx = queue.db().begin().await?;
     let holder = store::take(&mut tx, &hash, path).await?;

@@ -238,7 +238,7 @@ const ROWS: &str = "
     insert into oidc_providers (id, tenant_id, name, display_name, enabled, provider_url, client_id, client_secret, scopes,
                                 username_claim, email_claim, groups_claim, group_mapping, default_role)
     values (gen_random_uuid(), '$T', '$M', 'P', true, 'https://p.example', 'c', 'x', '{openid}', '', '', '', '[]', 'user');
-    insert into oidc_identities (id, tenant_id, user_id, issuer, subject, proven, linked_by_person)
+    insert into oidc_identities (id, tenant_id, user_id, issuer, subject, proven, linked_through)
     values ('$P', '$T', '$U', 'https://p.example', 's', true, false);
     insert into oidc_memberships (tenant_id, identity_id, team_id, user_id) values ('$T', '$P', '$M', '$U');
     insert into oidc_states (state_hash, browser_hash, provider, provider_url, return_to, tenant_id, sign_in_id, expires_at)
