@@ -69,7 +69,7 @@ permissions! {
     TenantsManage = "tenants.manage", Platform;
     /// Makes and keeps keys of one's own.
     ApiKeysOwn = "api_keys.own", AtLeast(Viewer);
-    /// Makes and keeps keys of the tenant; sees and revokes those of others in it.
+    /// Makes and keeps keys of the tenant; sees those of others in it, and ends those of whom one may change.
     ApiKeysManage = "api_keys.manage", AtLeast(Admin);
     /// Reads the teams that one may see: a person their own, operators every one of the tenant.
     TeamsRead = "teams.read", AtLeast(Viewer);
