@@ -130,6 +130,9 @@ pub(crate) async fn page_of_ids(
     after: Option<JobId>,
     limit: u32,
 ) -> sqlx::Result<(Vec<Uuid>, Option<JobId>)> {
+    if scope.user().is_some_and(|own| filter.user.is_some_and(|user| user != own)) {
+        return Ok((Vec::new(), None));
+    }
     let before = after.map_or(Uuid::max(), |after| after.0).min(filter.highest_id());
     let limit = i64::from(limit.max(1));
     let floor = floor(conn, scope, filter, before).await?;

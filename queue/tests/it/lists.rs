@@ -36,6 +36,7 @@ fn made() -> impl Strategy<Value = Made> {
 struct Asked {
     tenant: Option<usize>,
     user: Option<usize>,
+    filtered: Option<usize>,
     states: BTreeSet<usize>,
     kind: Option<usize>,
     children: bool,
@@ -46,14 +47,16 @@ fn asked() -> impl Strategy<Value = Asked> {
     (
         proptest::option::of(0..2usize),
         proptest::option::of(0..2usize),
+        proptest::option::of(0..2usize),
         proptest::collection::btree_set(0..STATES.len(), 0..3),
         proptest::option::of(0..2usize),
         any::<bool>(),
         1..7u32,
     )
-        .prop_map(|(tenant, user, states, kind, children, limit)| Asked {
+        .prop_map(|(tenant, user, filtered, states, kind, children, limit)| Asked {
             tenant,
             user,
+            filtered,
             states,
             kind,
             children,
@@ -106,6 +109,7 @@ impl World {
             states: asked.states.iter().map(|state| STATES[*state].public()).collect(),
             kind: asked.kind.map(|kind| format!("test.{kind}")),
             parent: asked.children.then_some(self.parent),
+            user: asked.filtered.map(|user| self.users[user]),
             ..Filter::default()
         };
         let mut conn = self.bed.queue.read().await.expect("a connection");
@@ -128,6 +132,7 @@ fn matches(asked: &Asked, job: &Made) -> bool {
     let states: BTreeSet<_> = asked.states.iter().map(|state| STATES[*state].public().as_str()).collect();
     asked.tenant.is_none_or(|tenant| tenant == job.tenant)
         && (asked.tenant.is_none() || asked.user.is_none_or(|user| job.user == Some(user)))
+        && asked.filtered.is_none_or(|user| job.user == Some(user))
         && (states.is_empty() || states.contains(job.state.public().as_str()))
         && asked.kind.is_none_or(|kind| kind == job.kind)
         && (!asked.children || job.parent)
