@@ -85,6 +85,23 @@ pub(crate) async fn finish(conn: &mut PgConnection, jobs: &[Finish]) -> sqlx::Re
     Ok(settled)
 }
 
+/// The kinds of those that have succeeded by these very attempts: an end of one is stale when it was written
+/// before, and only the answer was lost.
+pub(crate) async fn already_succeeded(
+    conn: &mut PgConnection,
+    attempts: impl Iterator<Item = (JobId, i64)>,
+) -> sqlx::Result<Vec<String>> {
+    let (ids, fences): (Vec<Uuid>, Vec<i64>) = attempts.map(|(job, fence)| (job.0, fence)).unzip();
+    sqlx::query_scalar!(
+        r#"select j.kind from unnest($1::uuid[], $2::bigint[]) as u(id, fence) join jobs j on j.id = u.id
+           where j.fence = u.fence + 1 and j.state = 'succeeded'"#,
+        &ids,
+        &fences,
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Any other end.
 #[derive(Debug)]
 pub(crate) struct End {
@@ -159,6 +176,9 @@ impl Verdict {
 /// One that was claimed from the lane of a kind goes back into its queue's: those that know the kind
 /// may be gone by then, and only who claims it finds out.
 ///
+/// One that has run and is handed back could not be claimed while it ran: it waits from now on, at its old
+/// place.
+///
 /// They are counted here, where it is known what became of the job.
 pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<Settled> {
     let ids: Vec<Uuid> = jobs.iter().map(|job| job.job.0).collect();
@@ -180,6 +200,7 @@ pub(crate) async fn end(conn: &mut PgConnection, jobs: &[End]) -> sqlx::Result<S
                     park_key = case when queue.verdict(j, u.code) in (5, 6) then j.park_key end,
                     run_at = case when u.code in (3, 4) then queue.now() + u.wait_ms * interval '1 ms'
                                   when u.code = 7 then queue.now() + u.wait_ms * (1 + queue.outages(j.errors)) * interval '1 ms'
+                                  when queue.verdict(j, u.code) = 5 and u.counted then queue.now()
                                   else j.run_at end,
                     lane = case when queue.verdict(j, u.code) = 6 then j.queue || '/' || j.kind || '@' || j.version else j.queue end,
                     unknown_since = case when queue.verdict(j, u.code) = 6 then coalesce(j.unknown_since, queue.now()) end,

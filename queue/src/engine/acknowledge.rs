@@ -177,19 +177,26 @@ impl Engine {
         }
         while !round.finishes.is_empty() {
             let now = round.at_once(round.finishes.len());
-            let settled = settle::finish(conn, &round.finishes[now.clone()]).await?;
-            round.stale += now.len() - settled.jobs;
+            let mut settled = settle::finish(conn, &round.finishes[now.clone()]).await?;
+            if settled.jobs < now.len() {
+                let attempts = round.finishes[now.clone()].iter().map(|finish| (finish.job, finish.fence));
+                settled.succeeded = settle::already_succeeded(conn, attempts).await?;
+            }
+            round.stale += now.len() - settled.succeeded.len();
             round.settled.extend(round.finishes.drain(now).map(|finish| (finish.job, finish.fence)));
             round.notices.merge(settled.notices);
-            for kind in settled.succeeded {
-                metrics::counter!("streamspace_jobs_total", "kind" => kind, "outcome" => "succeeded")
-                    .increment(1);
-            }
+            count_succeeded(settled.succeeded);
         }
         while !round.ends.is_empty() {
             let now = round.at_once(round.ends.len());
-            let settled = settle::end(conn, &round.ends[now.clone()]).await?;
-            round.stale += now.len() - settled.jobs;
+            let mut settled = settle::end(conn, &round.ends[now.clone()]).await?;
+            if settled.jobs < now.len() {
+                // An effect was committed, and its handler never heard of it.
+                let attempts = round.ends[now.clone()].iter().map(|end| (end.job, end.fence));
+                settled.succeeded = settle::already_succeeded(conn, attempts).await?;
+            }
+            round.stale += now.len() - settled.jobs - settled.succeeded.len();
+            count_succeeded(settled.succeeded);
             round.settled.extend(round.ends.drain(now).map(|end| (end.job, end.fence)));
             round.notices.merge(settled.notices);
         }
@@ -255,6 +262,12 @@ impl Engine {
     }
 }
 
+fn count_succeeded(kinds: Vec<String>) {
+    for kind in kinds {
+        metrics::counter!("streamspace_jobs_total", "kind" => kind, "outcome" => "succeeded").increment(1);
+    }
+}
+
 impl Round {
     /// Which are written now, of so many.
     fn at_once(&self, many: usize) -> Range<usize> {
@@ -308,4 +321,44 @@ fn is_unwritable(error: &sqlx::Error) -> bool {
         .as_database_error()
         .and_then(|error| error.code())
         .is_some_and(|code| code.starts_with("22") || code.starts_with("54"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use streamspace_common::telemetry;
+    use streamspace_testkit::Postgres;
+
+    use super::*;
+    use crate::WorkerOptions;
+
+    /// Whatever the attempt says then, its own commit is no other's.
+    #[tokio::test]
+    async fn a_success_whose_answer_was_lost_is_counted_as_one() {
+        let metrics = telemetry::metrics();
+        let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
+        let postgres = Postgres::shared().await;
+        let database =
+            postgres.template(&migrations).await.expect("a template").database().await.expect("a database");
+        let engine = Engine::bare_on(database.url(), WorkerOptions::default());
+        let mut ends = Vec::new();
+        // The first was completed by the attempt itself, the second by a later one.
+        for fence in [2_i64, 4] {
+            let job = JobId::new();
+            let add = "insert into jobs (id, tenant_id, run_at, order_at, created_at, release, timeout_ms,
+                                         max_attempts, state, fence, kind, queue, lane, creator_type, args)
+                       values ($1, $1, now(), now(), now(), 1, 1, 1, 'succeeded', $2, 'test.unheard', 'test', 'test',
+                               'system', '{}')";
+            let pool = engine.queue.db().pool();
+            sqlx::query(add).bind(job.0).bind(fence).execute(pool).await.expect("added");
+            let verdict = Verdict::Outage { after_ms: 1 };
+            ends.push(End { verdict, counted: true, ..End::release(job, 1) });
+        }
+        let mut round = Round { ends, ..Round::default() };
+        engine.write(&mut None, &mut round, false).await.expect("written");
+        assert_eq!(round.stale, 1);
+        let counted = r#"streamspace_jobs_total{kind="test.unheard",outcome="succeeded"} 1"#;
+        assert!(metrics.render().lines().any(|line| line == counted));
+    }
 }

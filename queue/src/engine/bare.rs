@@ -1,4 +1,4 @@
-//! An engine without a database, for tests of what asks none.
+//! An engine without a database or without loops, for tests of its parts.
 
 use futures::{FutureExt, future::BoxFuture};
 use sqlx::PgConnection;
@@ -22,8 +22,12 @@ impl Rights for Nobody {
 
 impl Engine {
     pub(super) fn bare(options: WorkerOptions) -> Self {
+        Self::bare_on("postgres://nowhere.invalid/none", options)
+    }
+
+    pub(super) fn bare_on(url: &str, options: WorkerOptions) -> Self {
         let db = Db::new(&DbOptions {
-            url: "postgres://nowhere.invalid/none".into(),
+            url: url.into(),
             direct_url: None,
             max_connections: 8,
             application: "test".into(),
