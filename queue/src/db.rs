@@ -26,9 +26,9 @@ pub struct DbOptions {
 }
 
 /// How many of a process's connections the engine keeps for itself: one for each of its loops, so that none
-/// waits for another's (claims, acknowledgements, beat, pulse, sweep, promotion), and the listener's. The
-/// notifier's is none of the pool's.
-const DIRECT_CONNECTIONS: u32 = 7;
+/// waits for another's (claims, acknowledgements, beat, pulse, rescue, sweep, promotion), and the listener's.
+/// The notifier's is none of the pool's.
+const DIRECT_CONNECTIONS: u32 = 8;
 const NOTIFIER_CONNECTIONS: u32 = 1;
 
 /// A network that swallows packets is noticed after this time by loops that wait for an answer.
@@ -40,7 +40,13 @@ const IDLE_IN_TRANSACTION: &str = "60s";
 
 /// sqlx numbers its statements per client connection, cached or not, so those that another client
 /// has left on the server connection have the names that ours will get. One round trip, as `begin`.
-const POOLED_BEGIN: &str = "begin; deallocate all";
+///
+/// A pooler passes no options on, so the patience of [`IDLE_IN_TRANSACTION`] is said here.
+const POOLED_BEGIN: &str = "begin; set local idle_in_transaction_session_timeout = '60s'; deallocate all";
+
+/// Begins a transaction that waits for nobody's lock for long: whoever holds one for a second in the middle
+/// of a claim is frozen, and who waits for it claims nothing else.
+pub(crate) const BEGIN_IMPATIENTLY: &str = "begin; set local lock_timeout = '1s'";
 
 /// So long after it was used last a connection is taken to live.
 const TRUSTED: Duration = Duration::from_millis(100);
@@ -79,7 +85,12 @@ impl Db {
                 // take a read by id twice the time.
                 .test_before_acquire(false)
                 .before_acquire(|connection, meta| {
-                    Box::pin(async move { Ok(meta.idle_for < TRUSTED || connection.ping().await.is_ok()) })
+                    Box::pin(async move {
+                        if meta.idle_for >= TRUSTED {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
                 })
         };
         Ok(Self {
@@ -200,8 +211,13 @@ pub(crate) async fn within<T>(
     }
 }
 
-fn is_silence(error: &sqlx::Error) -> bool {
+pub(crate) fn is_silence(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut)
+}
+
+/// Somebody else's lock was waited for in vain.
+pub(crate) fn is_held(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
 }
 
 /// Closes a connection. A pool that gets it back would first ask whether it is well, and wait.
@@ -241,6 +257,28 @@ mod tests {
             assert_eq!(db.pool().size(), 0, "its place is free");
             proxy.restore();
         }
+    }
+
+    /// A worker that froze in the middle of a commit would hold the rows of its job for ever.
+    #[tokio::test]
+    async fn behind_a_pooler_a_transaction_that_stands_still_ends_too() {
+        let database = Postgres::shared().await.database().await.expect("a database");
+        let options = DbOptions {
+            url: format!("{}?sslmode=disable", database.url()),
+            direct_url: Some(database.url().to_owned()),
+            max_connections: 8,
+            application: "test".into(),
+        };
+        let db = Db::new(&options).expect("a database URL");
+        let limit = async |conn: &mut PgConnection| -> sqlx::Result<String> {
+            sqlx::query_scalar("show idle_in_transaction_session_timeout").fetch_one(conn).await
+        };
+        let mut tx = db.begin().await.expect("a transaction");
+        assert_eq!(limit(&mut tx).await.expect("read"), "1min");
+        tx.commit().await.expect("committed");
+        assert_eq!(db.read_within(SOON, limit).await.expect("read"), "1min");
+        let mut bare = db.pool().acquire().await.expect("a connection");
+        assert_eq!(limit(&mut bare).await.expect("read"), "0", "it is the transaction's alone");
     }
 
     #[tokio::test]

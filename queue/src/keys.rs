@@ -12,22 +12,30 @@ use streamspace_common::{BootId, JobId, PLATFORM, TenantId};
 use tracing::warn;
 
 use crate::{
-    db::{Db, within},
+    db::{BEGIN_IMPATIENTLY, Db, within},
+    model::State,
     notice::{Lane, Notices},
 };
 
+/// What became of claimed jobs with keys.
+pub(crate) struct Taken {
+    /// They have all of their slots.
+    pub granted: Vec<JobId>,
+    /// Of the others, and of the keys to look at again: what a job lacked may have been freed while it was
+    /// blocked, and what it gave back may be waited for.
+    pub notices: Notices,
+}
+
 /// Takes the slots of jobs that `boot` has claimed. Those that lack one are blocked again, at no cost
-/// of an attempt. Returned are the jobs that have all of theirs, and the keys to look at again after
-/// the commit: what a job lacked may have been freed while it was blocked, and what it gave back may
-/// be waited for. A job that was taken over since its claim is among neither.
+/// of an attempt. A job that was taken over since its claim is none of either.
 pub(crate) async fn take_slots(
     conn: &mut PgConnection,
     boot: BootId,
     jobs: &[JobId],
     fences: &[i64],
-) -> sqlx::Result<(Vec<JobId>, Vec<String>)> {
+) -> sqlx::Result<Taken> {
     let jobs: Vec<_> = jobs.iter().map(|job| job.0).collect();
-    let mut tx = sqlx::Connection::begin(conn).await?;
+    let mut tx = sqlx::Connection::begin_with(conn, BEGIN_IMPATIENTLY).await?;
     // In the order of the keys, so that two claims can't wait for each other.
     let asked = sqlx::query!(
         r#"with wanted as (
@@ -55,7 +63,7 @@ pub(crate) async fn take_slots(
     )
     .fetch_all(&mut *tx)
     .await?;
-    let mut granted = Vec::new();
+    let (mut granted, mut blocked) = (Vec::new(), Vec::new());
     let (mut ids, mut keys) = (Vec::new(), Vec::new());
     for job in asked {
         match job.lacks {
@@ -78,30 +86,44 @@ pub(crate) async fn take_slots(
         )
         .fetch_all(&mut *tx)
         .await?;
-        sqlx::query!(
-            "with back as (
+        // In the order of ids, as bulk operations lock them too.
+        blocked = sqlx::query!(
+            r#"with locked as materialized (
+               select j.id, b.key from unnest($1::uuid[], $2::text[]) as b(id, key) join jobs j on j.id = b.id
+               where j.boot_id = $3 order by j.id for no key update of j),
+             back as (
                update jobs j set
                       state = (case when j.cancel_requested_at is null then 'blocked' else 'cancelled' end)::job_state,
                       blocked_on = case when j.cancel_requested_at is null then b.key end, boot_id = null,
                       finished_at = case when j.cancel_requested_at is not null then queue.now() end,
                       cancel_stopped_at = case when j.cancel_requested_at is not null then queue.now() end,
                       attempt = j.attempt - 1, fence = j.fence + 1, row_version = j.row_version + 1
-               from unnest($1::uuid[], $2::text[]) as b(id, key)
+               from locked b
                where j.id = b.id and j.boot_id = $3
-               returning j.id, j.state, j.unique_mode)
-             delete from job_keys where (tenant_id, kind, key) in (
-               select k.tenant_id, k.kind, k.key from back join job_keys k on k.job_id = back.id
-               where back.state = 'cancelled' and back.unique_mode in (1, 2) for update of k skip locked)",
+               returning j.id, j.state, j.unique_mode, j.kind, j.row_version),
+             over as (
+               delete from job_keys where (tenant_id, kind, key) in (
+                 select k.tenant_id, k.kind, k.key from back join job_keys k on k.job_id = back.id
+                 where back.state = 'cancelled' and back.unique_mode in (1, 2) for update of k skip locked))
+             select id as "id: JobId", state as "state: State", kind, row_version from back"#,
             &ids,
             &keys,
             boot.0,
         )
-        .execute(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
         keys.extend(given_back);
     }
     tx.commit().await?;
-    Ok((granted, keys))
+    let mut notices = Notices { unblock: keys.into_iter().collect(), ..Notices::default() };
+    for job in blocked {
+        notices.changed(job.id, job.row_version);
+        if job.state == State::Cancelled {
+            metrics::counter!("streamspace_jobs_total", "kind" => job.kind, "outcome" => "cancelled")
+                .increment(1);
+        }
+    }
+    Ok(Taken { granted, notices })
 }
 
 /// Moves the oldest jobs that wait for these keys back into their lanes, as many as there are free
@@ -142,8 +164,10 @@ pub(crate) async fn unblock(conn: &mut PgConnection, keys: &[String]) -> sqlx::R
     Ok(notices)
 }
 
+pub(crate) const MOST_STUCK: usize = 500;
+
 /// Keys that jobs wait for although a slot is free: left by a process that died between freeing
-/// the slot and looking who waits, or by jobs that stood still. At most 500 a call.
+/// the slot and looking who waits, or by jobs that stood still. At most [`MOST_STUCK`] a call.
 pub(crate) async fn stuck(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         r#"with recursive waiting as (
@@ -161,8 +185,9 @@ pub(crate) async fn stuck(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> 
                                  and c.tenant_id in (f.tenant_id, $1))
              order by f.order_at, f.id limit 1) l
            where (select count(*) from job_slots x where x.key = w.key) < l.n
-           limit 500"#,
+           limit $2"#,
         PLATFORM.0,
+        MOST_STUCK as i64,
     )
     .fetch_all(conn)
     .await
@@ -199,4 +224,102 @@ async fn free(db: &Db, job: JobId, fence: i64) -> sqlx::Result<Vec<String>> {
     .await?;
     tx.commit().await?;
     Ok(freed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use sqlx::Connection;
+    use streamspace_common::{TenantId, telemetry};
+    use streamspace_testkit::{Database, Postgres, eventually};
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Jobs that `boot` has claimed while somebody else has the only slot of their key; the oldest have the
+    /// highest ids.
+    async fn claimed(conn: &mut PgConnection, boot: BootId, kind: &str, jobs: usize) -> Vec<JobId> {
+        let mut ids: Vec<_> = (0..jobs).map(|_| JobId::new()).collect();
+        ids.sort_unstable();
+        sqlx::query(
+            "with slot as (
+               insert into job_slots (key, slot_no, job_id, fence, boot_id) values ('k', 1, $3, 1, $3)
+               on conflict do nothing)
+             insert into jobs (id, tenant_id, run_at, order_at, created_at, claimed_at, release, timeout_ms,
+                               max_attempts, attempt, fence, state, kind, queue, lane, creator_type, args, boot_id,
+                               slot_keys, slot_limits)
+             select id, $2, now(), now() - n * interval '1 s', now(), now(), 1, 1, 1, 1, 1, 'running', $4, 'test',
+                    'test', 'system', '{}', $3, '{k}', '{1}'
+             from unnest($1::uuid[]) with ordinality as u(id, n)",
+        )
+        .bind(ids.iter().map(|id| id.0).collect::<Vec<Uuid>>())
+        .bind(TenantId::new().0)
+        .bind(boot.0)
+        .bind(kind)
+        .execute(conn)
+        .await
+        .expect("claimed");
+        ids
+    }
+
+    async fn database() -> Database {
+        let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
+        let postgres = Postgres::shared().await;
+        postgres.template(&migrations).await.expect("a template").database().await.expect("a database")
+    }
+
+    #[tokio::test]
+    async fn jobs_that_lack_a_slot_are_locked_in_the_order_of_their_ids() {
+        let database = database().await;
+        let mut conn = PgConnection::connect(database.url()).await.expect("a connection");
+        let mut other = PgConnection::connect(database.url()).await.expect("a connection");
+        let boot = BootId::new();
+        let jobs = claimed(&mut conn, boot, "test.ordered", 100).await;
+        let mut cancelling = other.begin().await.expect("a transaction");
+        let lock = "select from jobs where id = any($1) order by id for no key update nowait";
+        let ids: Vec<Uuid> = jobs.iter().map(|job| job.0).collect();
+        sqlx::query(lock).bind(&ids[..1]).execute(&mut *cancelling).await.expect("the first is locked");
+        let taking = tokio::spawn(async move {
+            let fences = vec![1; jobs.len()];
+            take_slots(&mut conn, boot, &jobs, &fences).await
+        });
+        eventually(Duration::from_secs(10), "it waits for the first", async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+            )
+            .fetch_one(&mut *cancelling)
+            .await
+            .expect("read");
+            (waiting > 0).then_some(())
+        })
+        .await;
+        sqlx::query(lock).bind(&ids).execute(&mut *cancelling).await.expect("none of the others is locked");
+        cancelling.rollback().await.expect("unlocked");
+        let taken = taking.await.expect("no panic").expect("taken");
+        assert!(taken.granted.is_empty());
+        assert_eq!(taken.notices.events.len(), ids.len());
+    }
+
+    #[tokio::test]
+    async fn a_cancel_that_ends_for_want_of_a_slot_is_told_and_counted() {
+        let metrics = telemetry::metrics();
+        let database = database().await;
+        let mut conn = PgConnection::connect(database.url()).await.expect("a connection");
+        let boot = BootId::new();
+        let jobs = claimed(&mut conn, boot, "test.unwanted", 1).await;
+        sqlx::query("update jobs set cancel_requested_at = now()")
+            .execute(&mut conn)
+            .await
+            .expect("cancelled");
+        let taken = take_slots(&mut conn, boot, &jobs, &[1]).await.expect("taken");
+        assert!(taken.granted.is_empty());
+        let told: Vec<_> = taken.notices.events.iter().map(|event| event.id).collect();
+        assert_eq!(told, [jobs[0].0]);
+        let state: String =
+            sqlx::query_scalar("select state::text from jobs").fetch_one(&mut conn).await.expect("read");
+        assert_eq!(state, "cancelled");
+        let counted = r#"streamspace_jobs_total{kind="test.unwanted",outcome="cancelled"} 1"#;
+        assert!(metrics.render().lines().any(|line| line == counted));
+    }
 }

@@ -73,6 +73,11 @@ struct Known {
 }
 
 impl Lanes {
+    /// Whether the queue has lanes with work that do not stand still, as far as is known.
+    pub(crate) fn has_work(&self, queue: &str) -> bool {
+        self.busy.contains_key(queue)
+    }
+
     /// Something at `at` became claimable. Returns whether the lane was idle before.
     pub(crate) fn wake(&mut self, lane: &Lane, at: Timestamp) -> bool {
         let from = Position { at, id: Uuid::nil() };

@@ -14,8 +14,8 @@ use tracing::warn;
 use super::{Engine, Live, Stop, limited::Limits, slots::Line};
 use crate::{
     claim::{self, Claimed},
-    db::{ANSWER, discard, within},
-    keys,
+    db::{ANSWER, discard, is_held, within},
+    keys::{self, Taken},
     lanes::{Ask, Position, Share},
     notice::{Lane, Notices},
 };
@@ -115,6 +115,8 @@ impl Engine {
         claims.limits.forget_before(Instant::now());
         for limited in [claims.limited_next, !claims.limited_next] {
             if limited {
+                // Also if it fails: others do not wait until it succeeds.
+                claims.limited_next = false;
                 claims.limits.are(&controls);
                 if !controls.limits_any() {
                     continue;
@@ -124,7 +126,6 @@ impl Engine {
                 if free > 0
                     && let Some(rows) = self.claim_limited(claims, boot, free, &controls).await?
                 {
-                    claims.limited_next = false;
                     self.start(claims.open(self).await?, boot, rows, Line::Head).await?;
                     return Ok(Fetched::Some { full: None });
                 }
@@ -211,7 +212,8 @@ impl Engine {
                 Err(error) => {
                     let keyed = rows.extract_if(.., |row| row.keyed).collect();
                     self.release(keyed);
-                    failed = Some(error);
+                    // Somebody froze while taking one of the slots: the others go on claiming.
+                    failed = (!is_held(&error)).then_some(error);
                 }
             }
         }
@@ -242,7 +244,8 @@ impl Engine {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Takes the slots of keyed jobs; returns those that have theirs.
+    /// Takes the slots of keyed jobs; returns those that have theirs. What the others were allowed of a
+    /// queue's limit is free again.
     async fn take_slots(
         &self,
         conn: &mut PgConnection,
@@ -251,11 +254,11 @@ impl Engine {
     ) -> sqlx::Result<Vec<JobId>> {
         let (jobs, fences): (Vec<_>, Vec<_>) =
             rows.iter().filter(|row| row.keyed).map(|row| (row.id, row.fence)).unzip();
-        let (granted, look_again) = keys::take_slots(conn, boot, &jobs, &fences).await?;
-        if !look_again.is_empty() {
-            // A slot may have been freed while we blocked: whoever looks last sees both.
-            self.queue.tell(Notices { unblock: look_again.into_iter().collect(), ..Notices::default() });
-        }
+        let Taken { granted, mut notices } = keys::take_slots(conn, boot, &jobs, &fences).await?;
+        let controls = self.controls();
+        let back = rows.iter().filter(|row| row.keyed && !granted.contains(&row.id));
+        notices.freed.extend(back.map(|row| row.queue.clone()).filter(|queue| controls.limits_queue(queue)));
+        self.queue.tell(notices);
         Ok(granted)
     }
 }

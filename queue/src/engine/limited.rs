@@ -17,14 +17,14 @@ use uuid::Uuid;
 use super::{Engine, controls::Controls, fetch::Claims};
 use crate::{
     claim::{self, Claimed},
-    db::{ANSWER, within},
+    db::{ANSWER, BEGIN_IMPATIENTLY, is_held, within},
     lanes::Ask,
 };
 
 /// A bucket holds this many seconds of its rate: enough that no worker's pace loses tokens, little
 /// enough that no second sees a burst.
 const BUCKET_SECONDS: f64 = 0.08;
-/// After a limit is met, look again this often in case no notice comes.
+/// After a limit is met, or found locked, look again this often in case no notice comes.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How many more a control lets start now.
@@ -50,6 +50,9 @@ impl Engine {
             if self.take_freed(queue) {
                 claims.limits.forget(queue);
             }
+            if !self.lanes.lock().expect("no panic while it was held").has_work(queue) {
+                continue;
+            }
             // Who is allowed nothing is left out from then on, and the next are asked.
             loop {
                 let not_yet = &claims.limits;
@@ -65,6 +68,11 @@ impl Engine {
                 };
                 let claimed = match answer {
                     Ok(claimed) => claimed,
+                    Err(error) if is_held(&error) => {
+                        claims.limits.wait(queue, PLATFORM, Instant::now() + LOOK_AGAIN);
+                        self.lanes.lock().expect("no panic while it was held").passed(asks);
+                        break;
+                    }
                     Err(error) => {
                         self.lanes.lock().expect("no panic while it was held").unanswered(asks);
                         return Err(error);
@@ -147,7 +155,7 @@ async fn claim_within_limits(
     asks: &[Ask],
 ) -> sqlx::Result<Limited> {
     let tenants: Vec<_> = asks.iter().map(|ask| ask.lane.tenant.0).chain([PLATFORM.0]).collect();
-    let mut tx = conn.begin().await?;
+    let mut tx = conn.begin_with(BEGIN_IMPATIENTLY).await?;
     // In one order, so that two claims can't wait for each other.
     sqlx::query!(
         "select 1 as locked from queue_controls where queue = $1 and tenant_id = any($2)
@@ -182,6 +190,7 @@ async fn claim_within_limits(
     for row in &rows {
         *spent.entry(row.tenant).or_default() += 1;
     }
+    let (mut filled, mut tokens_left) = (Vec::new(), Vec::new());
     for allowance in &allowances {
         let Some(tokens) = allowance.tokens else { continue };
         let used = if allowance.tenant == PLATFORM {
@@ -190,21 +199,26 @@ async fn claim_within_limits(
             spent.get(&allowance.tenant).copied().unwrap_or(0)
         };
         let left = tokens - used as f64;
-        let tenant = allowance.tenant.0;
-        sqlx::query!(
-            "update queue_controls set tokens = $3, refilled_at = $4 where queue = $1 and tenant_id = $2",
-            queue,
-            tenant,
-            left,
-            filled_at,
-        )
-        .execute(&mut *tx)
-        .await?;
+        filled.push(allowance.tenant.0);
+        tokens_left.push(left);
         if let Some(rate) = allowance.rate
             && left < 1.0
         {
             waits.push((allowance.tenant, Duration::from_secs_f64(((1.0 - left) / rate).clamp(0.001, 60.0))));
         }
+    }
+    if !filled.is_empty() {
+        sqlx::query!(
+            "update queue_controls c set tokens = u.tokens, refilled_at = $4
+             from unnest($2::uuid[], $3::float8[]) as u(tenant_id, tokens)
+             where c.queue = $1 and c.tenant_id = u.tenant_id",
+            queue,
+            &filled,
+            &tokens_left,
+            filled_at,
+        )
+        .execute(&mut *tx)
+        .await?;
     }
     tx.commit().await?;
     Ok(Limited { rows, asked, passed, waits })

@@ -146,12 +146,25 @@ impl Bed {
         .await
     }
 
-    /// Waits until a statement like this waits for somebody's lock.
+    /// Whoever takes a slot at the first claim of a job takes this long.
+    pub async fn slow_slots(&self) {
+        self.execute(
+            "create function take_long() returns trigger language plpgsql as $$ begin
+               if new.fence = 1 then perform pg_sleep(4); end if;
+               return new;
+             end $$;
+             create trigger slow before insert on job_slots for each row execute function take_long()",
+        )
+        .await;
+    }
+
+    /// Waits until a statement like this waits for somebody's lock, or sleeps.
     pub async fn sees_waiting(&self, like: &str) {
         eventually(SOON, format!("{like} waits"), async || {
             let waiting: i64 = sqlx::query_scalar(
                 "select count(*) from pg_stat_activity
-                 where datname = current_database() and wait_event_type = 'Lock' and query like $1",
+                 where datname = current_database() and (wait_event_type = 'Lock' or wait_event = 'PgSleep')
+                   and query like $1",
             )
             .bind(like)
             .fetch_one(self.queue.db().pool())
