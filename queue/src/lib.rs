@@ -11,8 +11,8 @@
 //!    worker only, without walking over what they may not take.
 //! 5. [`attempt`], `settle` — how an attempt ends: with its effect, once, under a fencing token.
 //! 6. `keys`, `events` — at most n at a time; park until something happens.
-//! 7. `engine` — the loops of a worker process: fetch, execute, acknowledge, beat, promote, pulse.
-//!
+//! 7. `engine` — the loops of a worker process: fetch, execute, acknowledge, beat, pulse, reap, sweep,
+//!    promote.
 //! 8. [`batch`] — work over many items; [`schedule`] — work at set times; [`retention`] — what goes.
 //! 9. [`inspect`], [`control`], [`queues`], [`workers`], [`depth`] — what operators see and do; [`tenants`] —
 //!    when a tenant is suspended or goes.

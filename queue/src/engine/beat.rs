@@ -214,6 +214,8 @@ impl Engine {
             () = self.register() => {}
             () = self.over.cancelled() => {}
         }
+        // Nobody unknown gets jobs: lanes that were asked meanwhile count as empty.
+        self.look_for_lanes();
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! fetch ──claims──▶ apalis's worker ──▶ execute ──▶ acknowledge
 //!   ▲ wake-ups, free slots                 ▲ cancel, timeout      │ one batch at a time
-//!   └── promote (what is due)   beat (the lease), pulse (controls, deaths), sweep (nets) ──┘
+//!   └── promote (what is due)   beat (the lease), pulse (controls), reap (deaths), sweep (nets) ──┘
 //! ```
 //!
 //! There is one of each loop per process, whatever the number of kinds and queues. The loops run on
@@ -144,6 +144,11 @@ pub(crate) struct Engine {
     next_due: Mutex<Option<Timestamp>>,
     pulse: Notify,
     sweep: Notify,
+    /// Notices were missed, or what a claim would have found.
+    missed: AtomicBool,
+    hopeless: unknown::Hopeless,
+    /// A worker died.
+    dead: Notify,
     /// Queues with limits in which a job ended.
     freed: Mutex<HashSet<String>>,
     /// Told to stop, not yet recorded.
@@ -187,6 +192,7 @@ pub async fn run_worker(
     }
     loops.spawn(engine.clone().beat());
     loops.spawn(engine.clone().pulse());
+    loops.spawn(engine.clone().reap());
     loops.spawn(engine.clone().sweep());
     loops.spawn(engine.clone().promote());
     loops.spawn(engine.clone().tend_slots());
@@ -271,6 +277,9 @@ impl Engine {
             next_due: Mutex::default(),
             pulse: Notify::new(),
             sweep: Notify::new(),
+            missed: AtomicBool::new(false),
+            hopeless: unknown::Hopeless::default(),
+            dead: Notify::new(),
             freed: Mutex::default(),
             delivered: Mutex::default(),
             informed: CancellationToken::new(),
@@ -364,7 +373,7 @@ impl Hear for Engine {
             self.due.notify_one();
         }
         if notices.everything {
-            self.sweep.notify_one();
+            self.look_for_lanes();
         }
     }
 }

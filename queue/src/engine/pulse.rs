@@ -1,5 +1,5 @@
 //! Once a second: what this process would otherwise have to be told. One statement reads it all, and
-//! nothing that may take long is done here: that is `sweep`'s.
+//! nothing that may take long is done here: that is `reap`'s and `sweep`'s.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     Engine,
     controls::{Control, Controls},
-    reap::{Seen, Worker, rescue, silent},
+    reap::{Seen, Worker, silent},
 };
 use crate::db::ANSWER;
 
@@ -45,11 +45,7 @@ impl Engine {
                 .direct_within(ANSWER, async |conn| self.pulse_once(conn, &mut seen, &mut last_read).await);
             match pulse.await {
                 Ok(false) => {}
-                // What this leaves undone, the sweep finds.
-                Ok(true) => match self.queue.db().direct_within(ANSWER, rescue).await {
-                    Ok(notices) => self.queue.tell(notices),
-                    Err(error) => warn!(%error, "the jobs of dead workers are not taken over yet"),
-                },
+                Ok(true) => self.dead.notify_one(),
                 Err(error) => {
                     last_read = None;
                     warn!(%error, "the pulse could not read the database");

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,10 +15,17 @@ use sqlx::PgConnection;
 use streamspace_common::{BootId, JobId, TenantId};
 use tracing::info;
 
+use super::{
+    Engine,
+    sweep::{Due, EVERY, Found},
+};
 use crate::{
     model::State,
     notice::{Lane, Notices},
 };
+
+/// Jobs of one rescue.
+const MOST: usize = 5_000;
 
 /// What is known of another worker.
 pub(super) struct Seen {
@@ -33,10 +41,30 @@ pub(super) struct Worker {
     age: f64,
 }
 
+impl Engine {
+    /// Rescues at once when the pulse saw a worker die, and looks now and then for what nobody saw. The
+    /// pulse does not wait for it, and neither do the sweeps, which wait for others' locks.
+    pub(super) async fn reap(self: Arc<Self>) {
+        let mut orphans = Due::now();
+        loop {
+            orphans.sweep(&self, "what dead workers left", take_orphans).await;
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = self.dead.notified() => orphans = Due::now(),
+                () = self.over.cancelled() => return,
+            }
+        }
+    }
+}
+
+async fn take_orphans(conn: &mut PgConnection) -> sqlx::Result<Found> {
+    if any_orphans(&mut *conn).await? { rescue(conn).await } else { Ok(Found::default()) }
+}
+
 /// Whether a job or a slot belongs to no worker: left by one that died between the removal of a
 /// worker and the rescue, or claimed by a worker that was removed meanwhile. Looks into the gaps
 /// between the ids of workers, and so not over what these have run.
-pub(super) async fn any_orphans(conn: &mut PgConnection) -> sqlx::Result<bool> {
+async fn any_orphans(conn: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from (select boot_id as low, lead(boot_id) over (order by boot_id) as high
                                      from (select boot_id from workers
@@ -85,18 +113,22 @@ pub(super) fn silent(
 
 /// Takes jobs and slots from processes that are gone. Raising the fence makes whatever a
 /// not-so-dead process still says about them stale.
-pub(super) async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
+///
+/// It waits for nobody: what is locked, by an end that never commits perhaps, is left for the next look.
+async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Found> {
     let mut tx = sqlx::Connection::begin(conn).await?;
     let rows = sqlx::query!(
         r#"with lost as materialized (
              select id from jobs
              where state = 'running' and not exists (select from workers w where w.boot_id = jobs.boot_id)
-             order by id limit 5000 for update skip locked)
+             order by id limit $1 for update skip locked)
            update jobs j set
                   state = (case when j.cancel_requested_at is not null then 'cancelled'
                                 when j.attempt >= j.max_attempts then 'failed' else 'queued' end)::job_state,
                   fence = j.fence + 1, row_version = j.row_version + 1, boot_id = null,
                   lane = j.queue, unknown_since = null,
+                  run_at = case when j.cancel_requested_at is null and j.attempt < j.max_attempts
+                                then queue.now() else j.run_at end,
                   park_key = case when j.cancel_requested_at is null and j.attempt < j.max_attempts
                                   then j.park_key end,
                   finished_at = case when j.cancel_requested_at is not null or j.attempt >= j.max_attempts
@@ -107,6 +139,7 @@ pub(super) async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
            where j.id = any (array (select id from lost))
            returning j.id as "id: JobId", j.tenant_id as "tenant: TenantId", j.state as "state: State", j.lane,
                      j.order_at, j.row_version, j.unique_mode, j.kind"#,
+        MOST as i64,
     )
     .fetch_all(&mut *tx)
     .await?;
@@ -126,7 +159,10 @@ pub(super) async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
         .await?;
     }
     let freed = sqlx::query_scalar!(
-        "delete from job_slots s where not exists (select from workers w where w.boot_id = s.boot_id) returning key",
+        "delete from job_slots where (key, slot_no) in (
+           select key, slot_no from job_slots s where not exists (select from workers w where w.boot_id = s.boot_id)
+           order by key, slot_no for update skip locked)
+         returning key",
     )
     .fetch_all(&mut *tx)
     .await?;
@@ -135,6 +171,7 @@ pub(super) async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
         info!("rescued {} jobs", rows.len());
         metrics::counter!("streamspace_rescued_total").increment(rows.len() as u64);
     }
+    let full = rows.len() == MOST;
     let mut notices = Notices { unblock: freed.into_iter().collect(), ..Notices::default() };
     for row in rows {
         notices.changed(row.id, row.row_version);
@@ -148,7 +185,7 @@ pub(super) async fn rescue(conn: &mut PgConnection) -> sqlx::Result<Notices> {
             notices.claimable(Lane { name: row.lane, tenant: row.tenant }, row.order_at.to_jiff());
         }
     }
-    Ok(notices)
+    Ok(Found { notices, full })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod bed;
 mod claims;
 mod control;
 mod counting;
+mod frozen;
 mod keys;
 mod limits;
 mod lists;

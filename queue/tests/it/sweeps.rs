@@ -1,6 +1,10 @@
 //! Sweeps that somebody's lock holds up hold up nothing else.
 
+use std::time::Duration;
+
+use streamspace_common::JobId;
 use streamspace_queue::enqueue;
+use streamspace_testkit::{eventually, holds_for};
 
 use crate::bed::{Act, Bed, What, act};
 
@@ -44,5 +48,68 @@ async fn a_sweep_that_hangs_keeps_a_new_worker_neither_from_work_nor_from_seeing
     bed.becomes(lost, "succeeded").await;
     bed.sees_waiting("%hopeless%").await;
     pausing.rollback().await.expect("unlocked");
+    worker.stop().await;
+}
+
+const LANES: &str = "with recursive lanes as%";
+
+/// A worker whose look for lanes took so long that it rests, and a job that no notice tells of.
+async fn unseen(bed: &Bed) -> JobId {
+    let held = async || {
+        let mut tx = bed.queue.db().begin().await.expect("a transaction");
+        sqlx::query("lock table jobs in access exclusive mode").execute(&mut *tx).await.expect("locked");
+        tx
+    };
+    let holding = held().await;
+    bed.sees_waiting(LANES).await;
+    // It rests for twenty times as long.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    holding.rollback().await.expect("unlocked");
+    let mut conn = bed.queue.db().pool().acquire().await.expect("a connection");
+    eventually(Duration::from_secs(5), "it has looked", async || {
+        let looking: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and state = 'active' and query like $1",
+        )
+        .bind(LANES)
+        .fetch_one(&mut *conn)
+        .await
+        .expect("read");
+        (looking == 0).then_some(())
+    })
+    .await;
+    let later = streamspace_queue::Options { delay: Some(Duration::from_secs(3600)), ..Default::default() };
+    let job = bed.enqueue_with(act(What::Nothing), later).await.id;
+    bed.execute("update jobs set state = 'queued', run_at = now(), order_at = now()").await;
+    holds_for(Duration::from_secs(2), "nobody sees it", async || bed.state(job).await == "queued").await;
+    job
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_have_missed_notices_looks_for_lanes_however_dear_that_is() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let job = unseen(&bed).await;
+    let cut = "select count(*) filter (where pg_terminate_backend(pid)) from pg_stat_activity
+               where datname = current_database() and query like 'LISTEN%'";
+    assert_eq!(bed.number(cut).await, 1);
+    eventually(Duration::from_secs(4), "it is found", async || {
+        (bed.state(job).await == "succeeded").then_some(())
+    })
+    .await;
+    worker.stop().await;
+}
+
+/// Its claims were refused until it was known again, and count as answers of empty lanes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_taken_for_dead_looks_for_lanes_when_it_is_back() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    let job = unseen(&bed).await;
+    bed.execute("delete from workers").await;
+    eventually(Duration::from_secs(4), "it is found", async || {
+        (bed.state(job).await == "succeeded").then_some(())
+    })
+    .await;
     worker.stop().await;
 }

@@ -141,3 +141,32 @@ async fn a_kind_that_somebody_knows_by_now_waits_for_its_queue() {
     old.stop().await;
     new.stop().await;
 }
+
+/// Who knows the kind works in another queue, and whoever works in this one is no older than the job.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_other_queues_are_no_hope() {
+    let bed = Bed::new().await;
+    let elsewhere = WorkerOptions { queues: Some(vec!["elsewhere".into()]), ..quick() };
+    let registry = registry().register::<New>(Arc::new(()));
+    let knowing = bed.worker_of(bed.another_queue(Release(2)), registry.clone(), elsewhere.clone());
+    let older = bed.worker_of(bed.another_queue(Release(0)), registry, elsewhere);
+    eventually(Duration::from_secs(5), "they are there", async || {
+        (bed.number("select count(*) from workers").await == 2).then_some(())
+    })
+    .await;
+    let worker = bed.worker();
+    let claimed = bed.enqueue(New).await;
+    bed.becomes(claimed, "failed").await;
+    // One that was handed back before.
+    let before =
+        bed.enqueue_with(New, Options { delay: Some(Duration::from_secs(3600)), ..Options::default() });
+    let before = before.await.id;
+    bed.execute(
+        "update jobs set state = 'queued', lane = 'test/test.new@1', unknown_since = now() where state = 'scheduled'",
+    )
+    .await;
+    bed.becomes(before, "failed").await;
+    for stopping in [worker, knowing, older] {
+        stopping.stop().await;
+    }
+}
