@@ -237,8 +237,8 @@ mod tests {
 
     use super::*;
 
-    /// Jobs that `boot` has claimed while somebody else has the only slot of their key; the oldest have the
-    /// highest ids.
+    /// Jobs that `boot` has claimed while somebody else has the only slot of their key; those with high ids
+    /// are the oldest, and stored first.
     async fn claimed(conn: &mut PgConnection, boot: BootId, kind: &str, jobs: usize) -> Vec<JobId> {
         let mut ids: Vec<_> = (0..jobs).map(|_| JobId::new()).collect();
         ids.sort_unstable();
@@ -251,7 +251,7 @@ mod tests {
                                slot_keys, slot_limits)
              select id, $2, now(), now() - n * interval '1 s', now(), now(), 1, 1, 1, 1, 1, 'running', $4, 'test',
                     'test', 'system', '{}', $3, '{k}', '{1}'
-             from unnest($1::uuid[]) with ordinality as u(id, n)",
+             from unnest($1::uuid[]) with ordinality as u(id, n) order by n desc",
         )
         .bind(ids.iter().map(|id| id.0).collect::<Vec<Uuid>>())
         .bind(TenantId::new().0)

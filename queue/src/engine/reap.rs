@@ -42,15 +42,20 @@ pub(super) struct Worker {
 }
 
 impl Engine {
-    /// Rescues at once when the pulse saw a worker die, and looks now and then for what nobody saw. The
+    /// Rescues at once when the pulse saw a worker die, until it is done, and looks now and then for what nobody
+    /// saw. The
     /// pulse does not wait for it, and neither do the sweeps, which wait for others' locks.
     pub(super) async fn reap(self: Arc<Self>) {
-        let mut orphans = Due::now();
+        let (mut orphans, mut died) = (Due::now(), false);
         loop {
-            orphans.sweep(&self, "what dead workers left", take_orphans).await;
+            if orphans.sweep(&self, "what dead workers left", take_orphans).await {
+                died = false;
+            } else if died {
+                orphans.hurry();
+            }
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
-                () = self.dead.notified() => orphans = Due::now(),
+                () = self.dead.notified() => (orphans, died) = (Due::now(), true),
                 () = self.over.cancelled() => return,
             }
         }

@@ -46,15 +46,16 @@ impl Due {
     }
 
     /// Sweeps when it is time. Whether or not it succeeds, a statement that took long rests for long; a
-    /// database that is away took none of its time, and is asked again at the next round.
+    /// database that is away took none of its time, and is asked again at the next round. Answers whether it
+    /// has looked.
     pub(super) async fn sweep(
         &mut self,
         engine: &Engine,
         what: &str,
         look: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<Found>,
-    ) {
+    ) -> bool {
         if Instant::now() < self.next || engine.over.is_cancelled() {
-            return;
+            return false;
         }
         let mut began = None;
         let timed = async |conn: &mut PgConnection| {
@@ -64,6 +65,7 @@ impl Due {
         let found = engine.queue.db().direct_within(ANSWER, timed).await;
         self.last = Instant::now();
         let took = began.map_or(Duration::ZERO, |began| self.last - began);
+        let has_looked = found.is_ok();
         let rest = match found {
             Ok(found) => {
                 engine.queue.tell(found.notices);
@@ -75,10 +77,11 @@ impl Due {
             }
         };
         self.next = self.last + rest;
+        has_looked
     }
 
     /// However long it was to rest: a second is enough.
-    fn hurry(&mut self) {
+    pub(super) fn hurry(&mut self) {
         self.next = self.next.min(self.last + EVERY);
     }
 }
