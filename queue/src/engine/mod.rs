@@ -146,7 +146,7 @@ pub(crate) struct Engine {
     sweep: Notify,
     /// Notices were missed, or what a claim would have found.
     missed: AtomicBool,
-    hopeless: unknown::Hopeless,
+    hopes: unknown::Hopes,
     /// A worker died.
     dead: Notify,
     /// Queues with limits in which a job ended.
@@ -278,7 +278,7 @@ impl Engine {
             pulse: Notify::new(),
             sweep: Notify::new(),
             missed: AtomicBool::new(false),
-            hopeless: unknown::Hopeless::default(),
+            hopes: unknown::Hopes::default(),
             dead: Notify::new(),
             freed: Mutex::default(),
             delivered: Mutex::default(),

@@ -42,9 +42,8 @@ pub(super) struct Worker {
 }
 
 impl Engine {
-    /// Rescues at once when the pulse saw a worker die, until it is done, and looks now and then for what nobody
-    /// saw. The
-    /// pulse does not wait for it, and neither do the sweeps, which wait for others' locks.
+    /// Rescues at once when the pulse saw a worker die, until it is done, and looks now and then for what
+    /// nobody saw. Controls and cancels do not wait for it, and it does not wait for the sweeps.
     pub(super) async fn reap(self: Arc<Self>) {
         let (mut orphans, mut died) = (Due::now(), false);
         loop {

@@ -19,11 +19,12 @@ use tracing::{info, warn};
 use super::{Engine, Live, acknowledge::Ack, execute::Run, sweep::Found};
 use crate::{claim::Claimed, db::ANSWER, notice::Notices, settle::Verdict};
 
-/// So long the answer to one job is good for others like it: there may be many.
+/// So long the hope for one job is good for others like it: there may be many. That there is none is asked
+/// for each, since it ends them.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// For which kinds, queues and releases there is no hope, as of when.
-pub(super) type Hopeless = Mutex<HashMap<(String, String, i64), (bool, Instant)>>;
+/// For which kinds, queues and releases there was hope, and when.
+pub(super) type Hopes = Mutex<HashMap<(String, String, i64), Instant>>;
 
 impl Engine {
     /// A kind that this worker does not know: the job waits for one that does, or fails when none
@@ -55,10 +56,9 @@ impl Engine {
     /// Whether every live worker of the queue is at least as new as the job, and none knows its kind.
     async fn nobody_will_know(&self, kind: &str, job: &Claimed) -> sqlx::Result<bool> {
         let of = (kind.to_owned(), job.queue.clone(), job.release);
-        if let Some((hopeless, at)) = self.hopeless.lock().expect("no panic while it was held").get(&of)
-            && at.elapsed() < KEPT
-        {
-            return Ok(*hopeless);
+        let hoped = self.hopes.lock().expect("no panic while it was held").get(&of).copied();
+        if hoped.is_some_and(|at| at.elapsed() < KEPT) {
+            return Ok(false);
         }
         let hope = async |conn: &mut PgConnection| {
             sqlx::query_scalar!(
@@ -71,11 +71,13 @@ impl Engine {
             .fetch_one(conn)
             .await
         };
-        let hopeless = !self.queue.db().read_within(ANSWER, hope).await?;
-        let mut answers = self.hopeless.lock().expect("no panic while it was held");
-        answers.retain(|_, (_, at)| at.elapsed() < KEPT);
-        answers.insert(of, (hopeless, Instant::now()));
-        Ok(hopeless)
+        let hope = self.queue.db().read_within(ANSWER, hope).await?;
+        if hope {
+            let mut hopes = self.hopes.lock().expect("no panic while it was held");
+            hopes.retain(|_, at| at.elapsed() < KEPT);
+            hopes.insert(of, Instant::now());
+        }
+        Ok(!hope)
     }
 }
 
@@ -170,7 +172,7 @@ mod tests {
         assert!(!hopeless("new@1").await);
         execute("delete from workers").await;
         assert!(!hopeless("new@1").await, "as a moment ago");
-        assert!(hopeless("new@2").await, "of another nothing is known yet");
+        assert!(hopeless("new@2").await, "there was none for another");
         eventually(KEPT * 3, "it is asked again", async || hopeless("new@1").await.then_some(())).await;
     }
 }
