@@ -36,9 +36,9 @@ bench: ## Measure the job engine; prints one table
 	cargo run --profile bench --locked -p streamspace-bench -- $(ARGS)
 
 help: ## This text
-	@awk 'BEGIN { FS = ":.*## "; printf "\nStreamSpace \033[1m$(VERSION)\033[0m   usage: make \033[36m<target>\033[0m\n" } \
+	@[ -t 1 ] && plain=cat || plain='sed s/\x1b\[[0-9]*m//g'; awk 'BEGIN { FS = ":.*## "; printf "\nStreamSpace \033[1m$(VERSION)\033[0m   usage: make \033[36m<target>\033[0m\n" } \
 		/^##@/ { printf "\n\033[1m%s\033[0m\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST) | $$plain
 
 version: ## The version, and that of each tool it is built with
 	@echo "streamspace $(VERSION)"
@@ -64,7 +64,7 @@ fmt: ## Format all sources
 lint: ## Clippy alone
 	cargo clippy $(QUICK) --workspace --all-targets -- -D warnings
 
-generate: ## Write the generated files anew: .sqlx, api/openapi.json, docs/configuration.md
+generate: ## Write the generated files anew: .sqlx, api/openapi.json, docs/configuration.md, docs/permissions.md
 	@scripts/setup check
 	scripts/sqlx-prepare
 	scripts/generate

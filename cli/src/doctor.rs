@@ -20,6 +20,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
+    admin::keys::count_sealed,
     client, console,
     data_dir::DataDir,
     database::{self, Database},
@@ -72,8 +73,11 @@ impl Doctor {
         report.add("data directory", data_directory(&config));
         report.add("master key", master_key(&config));
         report.add("programs", programs(&config).unwrap_or_else(failed));
-        match database::with(&config, async |database: &Database| look_into(database, &mut report).await)
-            .await
+        let keys = MasterKeys::load(&config.master_key_file()).ok();
+        match database::with(&config, async |database: &Database| {
+            look_into(database, keys.as_ref(), &mut report).await
+        })
+        .await
         {
             Ok(()) => {}
             Err(error) => report.add("database", failed(error)),
@@ -135,7 +139,7 @@ fn programs(config: &Config) -> Result<Finding> {
     Ok(Pass(format!("PostgreSQL {major} in {}", path.parent().unwrap_or(path).display())))
 }
 
-async fn look_into(database: &Database, report: &mut Report) -> Result<()> {
+async fn look_into(database: &Database, keys: Option<&MasterKeys>, report: &mut Report) -> Result<()> {
     let mut owner = database.connect().await?;
     report.add("database", server(&mut owner, database).await.unwrap_or_else(failed));
     let state = schema::state(&mut owner).await?;
@@ -148,6 +152,9 @@ async fn look_into(database: &Database, report: &mut Report) -> Result<()> {
     );
     if state == State::Current {
         report.add("contents", or_fail(contents(&mut owner).await));
+        if let Some(keys) = keys {
+            report.add("stored secrets", stored_secrets(&mut owner, keys).await.unwrap_or_else(failed));
+        }
         report.add("workers", or_fail(workers(&mut owner).await));
         report.add("rights", rights(database).await.unwrap_or_else(failed));
         report.add("reads and writes", reads_and_writes(database).await.unwrap_or_else(failed));
@@ -173,6 +180,15 @@ async fn contents(owner: &mut PgConnection) -> sqlx::Result<Finding> {
     .fetch_one(owner)
     .await?;
     Ok(Pass(format!("{tenants} tenants, {users} users, {keys} active API keys")))
+}
+
+async fn stored_secrets(owner: &mut PgConnection, keys: &MasterKeys) -> Result<Finding> {
+    Ok(match count_sealed(owner, keys).await? {
+        (all, 0) => Pass(format!("{all}, all opened by the master key")),
+        (all, lost) => Fail(format!(
+            "{lost} of {all} were sealed under a key that is not in the master key file: put the old file back"
+        )),
+    })
 }
 
 async fn workers(owner: &mut PgConnection) -> sqlx::Result<Finding> {

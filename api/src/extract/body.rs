@@ -101,6 +101,10 @@ pub(crate) fn parse<T: DeserializeOwned + Validate>(body: &[u8]) -> Result<T, Ap
         .map_err(|error| ApiError::malformed(format!("the body is not JSON: {error}")))?;
     let mut faults = Faults::default();
     find_nuls(&value, &mut String::new(), &mut faults);
+    // Serde would take the fields by their places.
+    if value.is_array() {
+        faults.add("", "is a list, expected an object");
+    }
     faults.into_result()?;
     let parsed: T = serde_path_to_error::deserialize(value).map_err(|error| {
         let field = pointer(error.path(), &error.inner().to_string());

@@ -110,6 +110,11 @@ async fn wrong_fields_are_named() {
     assert_eq!(wrong(json!({ "jitter": "soon" })).await, "/jitter");
     assert_eq!(wrong(json!({ "kind": "no.such" })).await, "/kind");
     assert_eq!(wrong(json!({ "arguments": { "x": 1 } })).await, "/arguments");
+    // A list is no object, though its places could be taken for fields.
+    for list in [json!([]), json!(["by position", "no names"])] {
+        let answer = app.post(owner, "/api/v1/teams", list).await.problem(422, "invalid").json();
+        assert_eq!(answer["errors"][0]["pointer"], "");
+    }
     let two = json!({ "name": "", "kind": "", "cron": "* * * * *" });
     let answer = app.post(owner, "/api/v1/schedules", two).await.problem(422, "invalid").json();
     assert_eq!(answer["errors"].as_array().unwrap().len(), 2);

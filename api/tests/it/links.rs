@@ -302,6 +302,10 @@ async fn whoever_has_not_come_is_invited_again() {
     assert_eq!((&again["role"], &again["name"]), (&json!("user"), &json!("Ada")));
     let link = token(&smtp.mail(2, "ada@example.org", SOON).await.text);
     app.execute("update mailed_links set expires_at = expires_at - interval '6 days 23 hours'").await;
+    // A refusal does not repeat it: it is still good.
+    let short = json!({ "password": "x", "passwordConfirmation": "x" });
+    let refused = anyone(&app, &format!("invitations/{link}/accept"), short).await.problem(422, "invalid");
+    assert!(!refused.text.contains(&link), "{}", refused.text);
     let answer = anyone(
         &app,
         &format!("invitations/{link}/accept"),

@@ -129,7 +129,8 @@ async fn who_guesses_codes_is_locked_out_and_knowing_the_password_does_not_help(
     let SetUp { secret, .. } = set_up(&app, who).await;
     let asked = challenge(&app, who).await;
     for n in 0..4 {
-        second(&app, &asked, json!({ "code": format!("00000{n}") })).await.problem(401, "unauthenticated");
+        let refused = second(&app, &asked, json!({ "code": format!("00000{n}") })).await;
+        assert!(refused.problem(401, "unauthenticated").text.contains("this code is not accepted"));
         // The right password in between forgives nothing.
         challenge(&app, who).await;
     }

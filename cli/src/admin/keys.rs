@@ -119,20 +119,42 @@ async fn reseal_in(config: &Config, keys: &MasterKeys) -> Result<u64> {
     .await
 }
 
+/// How many secrets are stored, and how many of them these keys do not open.
+pub(crate) async fn count_sealed(connection: &mut PgConnection, keys: &MasterKeys) -> Result<(u64, u64)> {
+    let (mut all, mut lost) = (0, 0);
+    for (table, column) in sealed_columns(connection).await? {
+        let mut after = Uuid::nil();
+        loop {
+            let rows = sealed(connection, table, column, after).await?;
+            let Some((last, _)) = rows.last() else { break };
+            after = *last;
+            all += rows.len() as u64;
+            let is_lost = |(row, sealed): &&(Uuid, Sealed)| {
+                keys.open(Place { table, column, row: *row }, sealed).is_err()
+            };
+            lost += rows.iter().filter(is_lost).count() as u64;
+        }
+    }
+    Ok((all, lost))
+}
+
 /// A column that holds sealed values says so in its comment, so that none can be forgotten here.
-async fn reseal_all(connection: &mut PgConnection, keys: &MasterKeys) -> Result<u64> {
+async fn sealed_columns(connection: &mut PgConnection) -> Result<Vec<(&'static str, &'static str)>> {
     let columns: Vec<(String, String)> = sqlx::query_as(
         "select c.relname::text, a.attname::text
          from pg_class c join pg_attribute a on a.attrelid = c.oid
          where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
            and not a.attisdropped and col_description(c.oid, a.attnum) = 'sealed'",
     )
-    .fetch_all(&mut *connection)
+    .fetch_all(connection)
     .await?;
+    // A place's names are those of the code; here they come from the catalogue, once.
+    Ok(columns.into_iter().map(|(table, column)| (&*table.leak(), &*column.leak())).collect())
+}
+
+async fn reseal_all(connection: &mut PgConnection, keys: &MasterKeys) -> Result<u64> {
     let mut resealed = 0;
-    for (table, column) in columns {
-        // A place's names are those of the code; here they come from the catalogue, once.
-        let (table, column) = (&*table.leak(), &*column.leak());
+    for (table, column) in sealed_columns(connection).await? {
         resealed += reseal(connection, keys, table, column)
             .await
             .with_context(|| format!("cannot seal {table}.{column} again; the old keys are kept"))?;
@@ -146,21 +168,13 @@ async fn reseal(
     table: &'static str,
     column: &'static str,
 ) -> Result<u64> {
-    // Names from the catalogue, quoted.
     let (quoted_table, quoted_column) = (quote(table), quote(column));
-    let select = format!(
-        "select id, {quoted_column} from {quoted_table} where id > $1 and {quoted_column} is not null order by id limit $2"
-    );
     // A value that changed meanwhile stays as it is; if that was under an old key, `retire` meets it.
     let update =
         format!("update {quoted_table} set {quoted_column} = $2 where id = $1 and {quoted_column} = $3");
     let (mut after, mut resealed) = (Uuid::nil(), 0);
     loop {
-        let rows: Vec<(Uuid, Sealed)> = sqlx::query_as(AssertSqlSafe(select.clone()))
-            .bind(after)
-            .bind(BATCH)
-            .fetch_all(&mut *connection)
-            .await?;
+        let rows = sealed(connection, table, column, after).await?;
         let Some((last, _)) = rows.last() else { return Ok(resealed) };
         after = *last;
         for (row, sealed) in rows {
@@ -178,6 +192,21 @@ async fn reseal(
     }
 }
 
+/// The next of a column.
+async fn sealed(
+    connection: &mut PgConnection,
+    table: &str,
+    column: &str,
+    after: Uuid,
+) -> Result<Vec<(Uuid, Sealed)>> {
+    let (table, column) = (quote(table), quote(column));
+    let select = format!(
+        "select id, {column} from {table} where id > $1 and {column} is not null order by id limit $2"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(select)).bind(after).bind(BATCH).fetch_all(connection).await?)
+}
+
+/// A name from the catalogue.
 fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

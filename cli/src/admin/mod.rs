@@ -3,8 +3,9 @@
 mod api_keys;
 mod audit;
 mod backup;
-mod keys;
+pub(crate) mod keys;
 mod manifest;
+mod open_address;
 mod platform;
 mod restore;
 mod tenant_view;
@@ -36,6 +37,8 @@ pub enum Admin {
     /// Platform administrators.
     #[command(subcommand)]
     Platform(platform::Platform),
+    /// Let an address sign in again that failures have closed.
+    OpenAddress(open_address::OpenAddress),
     /// API keys.
     #[command(subcommand)]
     ApiKeys(api_keys::ApiKeys),
@@ -52,6 +55,7 @@ impl Admin {
             Self::Keys(command) => command.run().await,
             Self::Tenants(command) => command.run().await,
             Self::Platform(command) => command.run().await,
+            Self::OpenAddress(command) => command.run().await,
             Self::ApiKeys(command) => command.run().await,
             Self::Audit(command) => command.run().await,
         }

@@ -145,9 +145,7 @@ impl Run for Audit {
     async fn run(self, client: &Client) -> Result<ExitCode> {
         match self {
             Self::List { filter, limit } => {
-                client
-                    .list::<Record>(&filter.narrow(Call::get(["audit"])), limit, "Nothing was changed.")
-                    .await
+                client.list::<Record>(&filter.narrow(Call::get(["audit"])), limit, "No record matches.").await
             }
             Self::Export { filter, format, to_file } => export(client, &filter, format, to_file).await,
         }

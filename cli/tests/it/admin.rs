@@ -3,9 +3,9 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use sqlx::Executor;
-use streamspace_testkit::eventually;
+use streamspace_testkit::{Process, eventually};
 
-use crate::installation::{DEADLINE, Installation};
+use crate::installation::{DEADLINE, Installation, streamspace};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_start_leaves_one_key_in_a_file_and_nowhere_else() {
@@ -136,6 +136,70 @@ async fn a_new_master_key_takes_over_from_the_old_one() {
     assert_eq!(keys(fs::read_to_string(&file).unwrap()), 2);
 }
 
+/// Signs the administrator of the first start in; answers the URL and an access token.
+async fn sign_in(installation: &Installation, up: &Process) -> (String, String) {
+    let line = up.line("runs at", DEADLINE).await;
+    let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().trim_end_matches('/');
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let password = fs::read_to_string(installation.dir.join("admin-password")).unwrap();
+    let (email, password) = password.trim().split_once('\n').unwrap();
+    let body = serde_json::json!({ "email": email, "password": password.trim() });
+    let asked = reqwest::Client::new().post(format!("{url}/api/v1/auth/login")).json(&body);
+    let answer =
+        eventually(DEADLINE, "the API answers", async || asked.try_clone().unwrap().send().await.ok()).await;
+    assert_eq!(answer.status(), 200);
+    let answer: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(answer["user"]["failedLoginCount"], 0);
+    (url.to_owned(), answer["accessToken"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_failures_have_closed_is_opened() {
+    let installation = Installation::new("open").await;
+    let up = installation.up().await;
+    let (url, _) = sign_in(&installation, &up).await;
+    let guess = async || {
+        let body =
+            serde_json::json!({ "email": "nobody@example.org", "password": "a guess", "tenant": "default" });
+        let asked = reqwest::Client::new().post(format!("{url}/api/v1/auth/login")).json(&body);
+        asked.send().await.unwrap().status()
+    };
+    for _ in 0..20 {
+        assert_eq!(guess().await, 401);
+    }
+    assert_eq!(guess().await, 429);
+    let open = ["admin", "open-address", "127.0.0.1"];
+    let (status, output) = installation.run(&open).await;
+    assert!(status.success() && output.contains("may sign in again"), "{output}");
+    assert_eq!(guess().await, 401);
+    let audited =
+        "select count(*) from audit where action = 'sign_ins.open_address' and resource_id = '127.0.0.1'";
+    assert_eq!(number(&installation, audited).await, 1);
+    let (status, output) = installation.run(&["admin", "open-address", "192.0.2.1"]).await;
+    assert!(status.success() && output.contains("nothing was changed"), "{output}");
+}
+
+/// What was sealed is lost, and people can sign in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_key_that_is_lost_is_followed_by_another() {
+    let installation = Installation::new("lost-key").await;
+    let up = installation.up().await;
+    sign_in(&installation, &up).await;
+    let (_, output) = installation.run(&["doctor"]).await;
+    assert!(output.contains("pass  stored secrets"), "{output}");
+    up.term();
+    up.exited(DEADLINE).await;
+    fs::remove_file(installation.dir.join("master.key")).unwrap();
+
+    let up = installation.up().await;
+    let (url, token) = sign_in(&installation, &up).await;
+    let profile = reqwest::Client::new().get(format!("{url}/api/v1/auth/profile")).bearer_auth(&token);
+    assert_eq!(profile.send().await.unwrap().status(), 200);
+    assert!(up.output().contains("made a new one"), "{}", up.output());
+    let (status, output) = installation.run(&["doctor"]).await;
+    assert!(!status.success() && output.contains("1 of 2 were sealed under a key"), "{output}");
+}
+
 /// Prepared, it does so while people sign in.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prepared_master_key_takes_over_while_everything_runs() {
@@ -151,20 +215,8 @@ async fn a_prepared_master_key_takes_over_while_everything_runs() {
     assert!(up.exited(DEADLINE).await.success(), "{}", up.output());
 
     let up = installation.up().await;
-    let line = up.line("runs at", DEADLINE).await;
-    let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().trim_end_matches('/');
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::new();
-    let password = fs::read_to_string(installation.dir.join("admin-password")).unwrap();
-    let (email, password) = password.trim().split_once('\n').unwrap();
-    let body = serde_json::json!({ "email": email, "password": password.trim() });
-    let login = async || {
-        let answer = client.post(format!("{url}/api/v1/auth/login")).json(&body).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        let answer: serde_json::Value = answer.json().await.unwrap();
-        answer["accessToken"].as_str().unwrap().to_owned()
-    };
-    let token = login().await;
+    let (url, token) = sign_in(&installation, &up).await;
     let mfa = async |what: &str, body: &str| {
         let request = client.post(format!("{url}/api/v1/auth/mfa/{what}")).bearer_auth(&token);
         request
@@ -179,7 +231,7 @@ async fn a_prepared_master_key_takes_over_while_everything_runs() {
     assert!(!done(&["rotate"]).await.contains("Not prepared"));
     // It opens what was sealed anew behind its back: the code is what is wrong.
     assert_eq!(mfa("verify", r#"{"code": "000000"}"#).await, 422);
-    login().await;
+    sign_in(&installation, &up).await;
     assert!(done(&["rotate"]).await.contains("Not prepared"));
 }
 
@@ -318,7 +370,13 @@ async fn a_deletion_whose_process_is_killed_is_finished_by_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_audit_is_found() {
     let installation = Installation::new("audit").await;
-    let _up = installation.up().await;
+    let up = installation.up().await;
+    let (url, _) = sign_in(&installation, &up).await;
+    let key = fs::read_to_string(installation.dir.join("admin-key")).unwrap();
+    // Of itself it begins within five minutes.
+    let seal = streamspace().args(["schedules", "run", "audit.seal"]).env("STREAMSPACE_URL", url);
+    let (status, output) = seal.env("STREAMSPACE_API_KEY", key.trim()).run(DEADLINE).await.unwrap();
+    assert!(status.success(), "{output}");
     let verify = ["admin", "audit", "verify"];
     let sealed = eventually(DEADLINE, "everything is sealed", async || {
         let (status, output) = installation.run(&verify).await;

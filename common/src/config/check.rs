@@ -98,7 +98,10 @@ impl Config {
     fn auth_conflicts(&self, refuse: &mut impl FnMut(&'static str, &str)) {
         let auth = &self.auth;
         if !(MINUTE..=HOUR * 12).contains(&auth.access_token_ttl) {
-            refuse("auth.access_token_ttl", "expected between 1m and 12h: such a token can't be taken back");
+            refuse(
+                "auth.access_token_ttl",
+                "expected between 1m and 12h: others who verify it take it for good so long",
+            );
         }
         if !(HOUR..=DAY * 400).contains(&auth.refresh_token_ttl) {
             refuse("auth.refresh_token_ttl", "expected between 1h and 400d");

@@ -151,6 +151,12 @@ pub(super) async fn closed_to(conn: &mut PgConnection, address: &str) -> sqlx::R
     Ok(left.map(Duration::from_secs_f64))
 }
 
+/// Answers whether there was anything to forgive.
+pub(super) async fn forgive(conn: &mut PgConnection, addresses: &[String]) -> sqlx::Result<bool> {
+    let gone = sqlx::query!("delete from sign_in_failures where address = any($1)", addresses);
+    Ok(gone.execute(conn).await?.rows_affected() > 0)
+}
+
 /// Counts a failure of an address. An hour without one is forgiven.
 pub(super) async fn fail_from(conn: &mut PgConnection, address: &str, rules: Rules) -> sqlx::Result<()> {
     sqlx::query!(

@@ -17,6 +17,8 @@ pub enum Error {
     },
     #[error("this challenge is not accepted, or too old: sign in anew")]
     NoChallenge,
+    #[error("this code is not accepted, or was used: wait for the next one")]
+    WrongCode,
     #[error("you have a second factor; switch it off first")]
     HasSecondFactor,
     #[error("setting up a second factor takes a sign-in of the last fifteen minutes: sign in again")]
@@ -55,7 +57,7 @@ pub enum Error {
 impl Classified for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Refused | Self::NoRefresh { .. } | Self::NoChallenge | Self::NoCode => {
+            Self::Refused | Self::WrongCode | Self::NoRefresh { .. } | Self::NoChallenge | Self::NoCode => {
                 ErrorKind::Unauthenticated
             }
             Self::NotLately => ErrorKind::Forbidden,

@@ -13,6 +13,7 @@ use streamspace_common::{
     jws::{Ed25519Signer, PublicKey},
 };
 use streamspace_queue::Queue;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::{Error, keys_store as store};
@@ -44,8 +45,14 @@ impl Key {
         Timestamp::now().duration_since(self.created_at)
     }
 
-    pub fn is_old(&self) -> bool {
-        self.age() > AGE
+    /// Not sealed under a master key that is lost.
+    pub fn opens(&self, master: &MasterKeys) -> bool {
+        master.open(place(self.id), &self.private).is_ok()
+    }
+
+    /// It needs no other to follow it.
+    pub fn is_good(&self, master: &MasterKeys) -> bool {
+        self.age() <= AGE && self.opens(master)
     }
 
     pub fn open(&self, master: &MasterKeys) -> Result<Signer, Error> {
@@ -75,11 +82,15 @@ pub(super) async fn all(conn: &mut PgConnection) -> sqlx::Result<Vec<Key>> {
     Ok(rows.into_iter().filter_map(key).collect())
 }
 
-/// Makes a new key unless somebody else just did.
+/// Makes a new key unless somebody else just did, whose key this master key opens.
 pub(super) async fn renew(queue: &Queue, master: &MasterKeys) -> Result<(), Error> {
     let mut tx = queue.db().begin().await?;
     store::lock_signing_keys(&mut tx).await?;
-    if all(&mut tx).await?.first().is_none_or(Key::is_old) {
+    let known = all(&mut tx).await?;
+    if !known.iter().any(|key| key.is_good(master)) {
+        if known.first().is_some_and(|newest| newest.age() <= AGE) {
+            warn!("no key that signs can be opened by this master key: made a new one");
+        }
         let id = Uuid::now_v7();
         let private = Ed25519Signer::generate();
         let signer = Ed25519Signer::from_pkcs8(&private).map_err(|_| Error::NoKey)?;

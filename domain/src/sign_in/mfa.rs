@@ -162,7 +162,7 @@ impl SignIns {
             audit::record_in(&mut tx, known.tenant, failed).await?;
             self.fail_from(&mut tx).await?;
             tx.commit().await?;
-            return Err(Error::Refused);
+            return Err(Error::WrongCode);
         }
         let conn = tx.conn().await?;
         store::end_challenge(conn, &hash).await?;

@@ -28,6 +28,7 @@ mod tokens;
 mod totp;
 
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -52,7 +53,7 @@ use self::{
 };
 use crate::{
     audit::{self, Entry},
-    identity::{self, Tenant, User},
+    identity::{self, Permission, Require, Tenant, User},
     links,
     opaque::Form,
 };
@@ -119,7 +120,7 @@ impl SignIns {
     async fn admit_shown(
         &self,
         tx: &mut Tx,
-        user: User,
+        mut user: User,
         tenant: Tenant,
         method: Method,
         client: &Client,
@@ -144,6 +145,9 @@ impl SignIns {
         };
         if !store::insert(tx.conn().await?, new).await? {
             return Err(Error::Refused);
+        }
+        if method.forgives() {
+            (user.failed_logins, user.locked_until) = (0, None);
         }
         let made = Entry::new("sign_ins.create", "sign_in", id)
             .after(json!({ "user": user.id, "method": method.as_str(), "kind": client.kind.as_str() }));
@@ -298,6 +302,17 @@ impl SignIns {
         compared?;
         stored.filter(|_| shown).ok_or_else(not_yours)
     }
+}
+
+/// Forgives the failures of an address; whether there were any. Of accounts that they closed none is opened.
+pub async fn open_address(tx: &mut Tx, address: IpAddr) -> Result<bool, Error> {
+    tx.require(Permission::TenantsManage)?;
+    let both = [lockout::counted(address), lockout::anywhere(address)];
+    let were = attempts_store::forgive(tx.conn().await?, &both).await?;
+    if were {
+        audit::record(tx, Entry::new("sign_ins.open_address", "address", &both[0])).await?;
+    }
+    Ok(were)
 }
 
 fn not_yours() -> Error {

@@ -165,16 +165,18 @@ impl Tokens {
         may
     }
 
-    /// The newest key that has been published for a while, or the only one; makes the next when the
-    /// newest is old.
+    /// The newest key that has been published for a while and can be opened, or the only one; makes the next
+    /// when the newest is old.
     pub(super) async fn signer(&self) -> Result<keys::Signer, Error> {
         let mut keys = self.keys(FRESH).await?;
-        if keys.known.first().is_none_or(Key::is_old) {
-            keys::renew(&self.0.queue, &self.0.master).await?;
+        let master = &self.0.master;
+        if !keys.known.iter().any(|key| key.is_good(master)) {
+            keys::renew(&self.0.queue, master).await?;
             keys = self.keys(Duration::ZERO).await?;
         }
-        let published = keys.known.iter().find(|key| key.age() > PUBLISHED);
-        published.or(keys.known.last()).ok_or(Error::NoKey)?.open(&self.0.master)
+        let ours: Vec<_> = keys.known.iter().filter(|key| key.opens(master)).collect();
+        let published = ours.iter().find(|key| key.age() > PUBLISHED);
+        published.or(ours.last()).ok_or(Error::NoKey)?.open(master)
     }
 
     /// As of at most so long ago.

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use streamspace_common::{Actor, Creator, Role};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 use super::{
     Behind, Engine, Live, MayAct, Stop,
@@ -164,6 +164,10 @@ impl Engine {
             Judged::End { verdict, error, task } => {
                 match &error {
                     Some((_, message)) => warn!(?verdict, "ended after {took:?}: {message}"),
+                    // A kind that watches something does so every few seconds.
+                    None if matches!(verdict, Verdict::Snooze { .. }) => {
+                        debug!(?verdict, "ended after {took:?}")
+                    }
                     None => info!(?verdict, "ended after {took:?}"),
                 }
                 let error = error.map(|(kind, message)| run.error(kind, &message));
