@@ -43,24 +43,38 @@ impl Row {
     }
 }
 
+/// Keys that work, and as whom: one rule, by whatever they are looked for.
+macro_rules! select_callers {
+    ($rest:literal, $sought:expr) => {
+        sqlx::query_as!(
+            Row,
+            r#"select k.id as "id: ApiKeyId", k.tenant_id as "tenant_id: TenantId", k.user_id as "user_id: UserId",
+                      coalesce(u.role, k.role) as "role!", coalesce(u.platform_admin, false) as "platform!",
+                      k.scopes, k.hourly_limit
+               from api_keys k
+               join tenants t on t.id = k.tenant_id and t.active
+               left join users u on u.tenant_id = k.tenant_id and u.id = k.user_id
+               where k.active and (k.expires_at is null or k.expires_at > queue.now())
+                 and (k.user_id is null or u.active) and "#
+                + $rest,
+            $sought,
+        )
+    };
+}
+
 /// Who comes with the key of this hash, if they may come now.
 pub(crate) async fn by_hash(conn: &mut PgConnection, hash: &Hash) -> sqlx::Result<Option<Checked>> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"select k.id as "id: ApiKeyId", k.tenant_id as "tenant_id: TenantId", k.user_id as "user_id: UserId",
-                  coalesce(u.role, k.role) as "role!", coalesce(u.platform_admin, false) as "platform!",
-                  k.scopes, k.hourly_limit
-           from api_keys k
-           join tenants t on t.id = k.tenant_id and t.active
-           left join users u on u.tenant_id = k.tenant_id and u.id = k.user_id
-           where (k.secret_hash = $1 or k.previous_hash = $1 and k.previous_until > queue.now())
-             and k.active and (k.expires_at is null or k.expires_at > queue.now())
-             and (k.user_id is null or u.active)"#,
-        hash.as_slice(),
-    )
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.map(Row::into_checked))
+    let row = select_callers!(
+        "(k.secret_hash = $1 or k.previous_hash = $1 and k.previous_until > queue.now())",
+        hash.as_slice()
+    );
+    Ok(row.fetch_optional(conn).await?.map(Row::into_checked))
+}
+
+/// The same for many by id: whoever is missing may not come any more.
+pub(crate) async fn by_ids(conn: &mut PgConnection, keys: &[Uuid]) -> sqlx::Result<Vec<Checked>> {
+    let rows = select_callers!("k.id = any($1)", keys).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(Row::into_checked).collect())
 }
 
 /// A key that somebody came with and is not let in by.
@@ -95,25 +109,6 @@ pub(super) async fn note_refusal(conn: &mut PgConnection, hash: &Hash) -> sqlx::
     )
     .fetch_optional(conn)
     .await
-}
-
-/// The same for many by id: whoever is missing may not come any more.
-pub(crate) async fn by_ids(conn: &mut PgConnection, keys: &[Uuid]) -> sqlx::Result<Vec<Checked>> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"select k.id as "id: ApiKeyId", k.tenant_id as "tenant_id: TenantId", k.user_id as "user_id: UserId",
-                  coalesce(u.role, k.role) as "role!", coalesce(u.platform_admin, false) as "platform!",
-                  k.scopes, k.hourly_limit
-           from api_keys k
-           join tenants t on t.id = k.tenant_id and t.active
-           left join users u on u.tenant_id = k.tenant_id and u.id = k.user_id
-           where k.id = any($1) and k.active and (k.expires_at is null or k.expires_at > queue.now())
-             and (k.user_id is null or u.active)"#,
-        keys,
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(rows.into_iter().map(Row::into_checked).collect())
 }
 
 /// What a key of the tenant itself may do now; `None` when it may nothing any more.

@@ -44,29 +44,37 @@ impl CallerRow {
     }
 }
 
+/// Sign-ins that may go on, and whose they are: one rule, by whatever they are looked for.
+macro_rules! select_callers {
+    ($rest:literal, $sought:expr, $mfa:expr) => {
+        sqlx::query_as!(
+            CallerRow,
+            r#"select s.id as "id: SignInId", s.tenant_id as "tenant_id: TenantId", s.user_id as "user_id: UserId",
+                      s.kind, u.role, u.platform_admin as platform,
+                      (coalesce(s.browser_method, s.method) in ('password', 'invitation', 'registration')
+                       and u.totp_enabled_at is null and coalesce(m.value = 'true'::jsonb, $2)) as "must_enrol!"
+               from sign_ins s
+               join tenants t on t.id = s.tenant_id and t.active
+               join users u on u.tenant_id = s.tenant_id and u.id = s.user_id and u.active
+               left join settings m on m.tenant_id = s.tenant_id and m.key = $3
+               where s.expires_at > queue.now() and "#
+                + $rest,
+            $sought,
+            $mfa,
+            settings::MFA_REQUIRED.key,
+        )
+    };
+}
+
 /// Who comes with the cookie of this hash, if they may come now.
 pub(crate) async fn by_cookie(
     conn: &mut PgConnection,
     hash: &Hash,
     mfa: bool,
 ) -> sqlx::Result<Option<Checked>> {
-    let row = sqlx::query_as!(
-        CallerRow,
-        r#"select s.id as "id: SignInId", s.tenant_id as "tenant_id: TenantId", s.user_id as "user_id: UserId",
-                  s.kind, u.role, u.platform_admin as platform,
-                  (coalesce(s.browser_method, s.method) in ('password', 'invitation', 'registration') and u.totp_enabled_at is null
-                   and coalesce(m.value = 'true'::jsonb, $2)) as "must_enrol!"
-           from sign_ins s
-           join tenants t on t.id = s.tenant_id and t.active
-           join users u on u.tenant_id = s.tenant_id and u.id = s.user_id and u.active
-           left join settings m on m.tenant_id = s.tenant_id and m.key = $3
-           where s.secret_hash = $1 and s.kind = 'browser' and s.expires_at > queue.now()"#,
-        hash.as_slice(),
-        mfa,
-        settings::MFA_REQUIRED.key,
-    )
-    .fetch_optional(conn)
-    .await?;
+    let row = select_callers!("s.secret_hash = $1 and s.kind = 'browser'", hash.as_slice(), mfa)
+        .fetch_optional(conn)
+        .await?;
     Ok(row.map(CallerRow::into_checked))
 }
 
@@ -77,22 +85,6 @@ pub(crate) async fn by_id(conn: &mut PgConnection, id: SignInId, mfa: bool) -> s
 
 /// The same for many: whoever is missing may not come any more.
 pub(crate) async fn by_ids(conn: &mut PgConnection, ids: &[Uuid], mfa: bool) -> sqlx::Result<Vec<Checked>> {
-    let rows = sqlx::query_as!(
-        CallerRow,
-        r#"select s.id as "id: SignInId", s.tenant_id as "tenant_id: TenantId", s.user_id as "user_id: UserId",
-                  s.kind, u.role, u.platform_admin as platform,
-                  (coalesce(s.browser_method, s.method) in ('password', 'invitation', 'registration') and u.totp_enabled_at is null
-                   and coalesce(m.value = 'true'::jsonb, $2)) as "must_enrol!"
-           from sign_ins s
-           join tenants t on t.id = s.tenant_id and t.active
-           join users u on u.tenant_id = s.tenant_id and u.id = s.user_id and u.active
-           left join settings m on m.tenant_id = s.tenant_id and m.key = $3
-           where s.id = any($1) and s.expires_at > queue.now()"#,
-        ids,
-        mfa,
-        settings::MFA_REQUIRED.key,
-    )
-    .fetch_all(conn)
-    .await?;
+    let rows = select_callers!("s.id = any($1)", ids, mfa).fetch_all(conn).await?;
     Ok(rows.into_iter().map(CallerRow::into_checked).collect())
 }
